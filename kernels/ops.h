@@ -1,0 +1,411 @@
+/**
+ * The operations that GeoPixel's forward pass is written over, and the backend that carries them out. Each is
+ * what one fused kernel does, not a tensor algebra. kernels/cpu and kernels/cuda implement this table; the
+ * runtime alone calls it.
+ *
+ * Rules for every operation:
+ *  - activations are f32, row-major; weights are bf16, f16 or f32 as the checkpoint has them; sums are f32;
+ *  - all pointers in argument structs are backend memory, unless a comment says host;
+ *  - the order in which a row's numbers are added depends on that row's own shape alone, never on how many
+ * rows there are, on threads, or on where a prompt was cut into chunks: the same row gives the same bits
+ * always;
+ *  - input and output must not overlap, unless a comment says that they may;
+ *  - nothing is allocated; scratch comes from the caller where a field says so;
+ *  - operations may run asynchronously, in the order they were called; `finish` waits and tells errors.
+ */
+#pragma once
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct gp_backend gp_backend;
+
+/** Positions a page of the KV cache. Key blocks of every attention over pages end at multiples of it. */
+#define GP_PAGE_TOKENS 64
+
+/** A weight matrix [rows, columns], row-major, contiguous; aligned to its element. */
+typedef struct gp_matrix {
+    const void *data;
+    gp_dtype dtype; /* bf16, f16 or f32 */
+    int64_t rows, columns;
+} gp_matrix;
+
+typedef enum gp_activation {
+    GP_ACTIVATION_NONE,
+    GP_ACTIVATION_RELU,
+    GP_ACTIVATION_GELU,       /* exact: x/2·(1 + erf(x/√2)) */
+    GP_ACTIVATION_QUICK_GELU, /* x·σ(1.702 x) */
+    GP_ACTIVATION_SIGMOID,
+} gp_activation;
+
+/* ---- linear ------------------------------------------------------------------------------------------- */
+
+/** The partial-LoRA addition: on rows whose `image_row` is 1, + (x Aᵀ) Bᵀ. */
+typedef struct gp_partial_lora {
+    gp_matrix a;              /* [rank, columns of x] */
+    gp_matrix b;              /* [columns of y, rank] */
+    const uint8_t *image_row; /* [rows], 0 or 1 */
+    float *scratch;           /* [rows, rank]: x Aᵀ */
+} gp_partial_lora;
+
+/**
+ * y = activation(x Wᵀ + bias + partial LoRA) + residual.
+ * x [rows, weight.columns], y [rows, weight.rows]. Row r starts at r·stride elements; a stride of 0 means
+ * contiguous.
+ */
+typedef struct gp_linear {
+    const float *x;
+    int64_t rows;
+    int64_t x_stride;
+    gp_matrix weight;
+    const float *bias;           /* [weight.rows] or NULL */
+    const gp_partial_lora *lora; /* host struct, or NULL */
+    gp_activation activation;
+    const float *residual; /* [rows, weight.rows] or NULL; may be y */
+    int64_t residual_stride;
+    float *y;
+    int64_t y_stride;
+} gp_linear;
+
+/**
+ * y = silu(x W1ᵀ + LoRA1) · (x W3ᵀ + LoRA3), the first half of SwiGLU. x [rows, K], y [rows, N], contiguous.
+ * The two LoRAs (both or neither) may share one scratch if it holds 2·rows·rank floats.
+ */
+typedef struct gp_linear_swiglu {
+    const float *x;
+    int64_t rows;
+    gp_matrix w1, w3;
+    const gp_partial_lora *lora1, *lora3; /* host structs with scratch of their own, or NULL */
+    float *y;
+} gp_linear_swiglu;
+
+/* ---- norms -------------------------------------------------------------------------------------------- */
+
+/**
+ * y = activation((x − mean)/√(variance + epsilon) · weight + bias), a row at a time; y may be x.
+ * For RMSNorm, `bias` is NULL and `rms` true: y = weight · x/√(mean(x²) + epsilon). All [rows, columns].
+ */
+typedef struct gp_norm {
+    const float *x;
+    int64_t rows, columns;
+    const float *weight, *bias;
+    float epsilon;
+    bool rms;
+    gp_activation activation;
+    float *y;
+} gp_norm;
+
+/* ---- attention ---------------------------------------------------------------------------------------- */
+
+/**
+ * softmax(q kᵀ · scale) v over `sequences` packed sequences of one length, not causal. Head h of a row is its
+ * columns h·head_dim … ; row r of q starts at r·q_stride, of k and v at r·kv_stride, of y at r·y_stride.
+ * Sequence s has queries s·queries … and keys s·keys … . Head dims up to 128.
+ */
+typedef struct gp_attention {
+    const float *q, *k, *v;
+    int64_t q_stride, kv_stride;
+    int64_t sequences, queries, keys;
+    int heads, head_dim;
+    float scale;
+    float *y; /* [sequences·queries, heads·head_dim] at y_stride */
+    int64_t y_stride;
+} gp_attention;
+
+/**
+ * Hiera's attention on a map, a window at a time. qkv [height·width, 3, heads, head_dim]. Windows of
+ * window × window are cut from the top left; positions beyond the map hold `padding` [3, heads, head_dim]
+ * (what the qkv projection gives for a row of zeros: its bias). window 0: the whole map is one window.
+ * `pool`: queries are max-pooled 2×2 inside their window, and y has ⌊height/2⌋ × ⌊width/2⌋ rows.
+ * y [height·width or pooled, heads·head_dim], contiguous. Outputs at padded positions are dropped.
+ */
+typedef struct gp_window_attention {
+    const float *qkv;
+    const float *padding;
+    int height, width, window;
+    bool pool;
+    int heads, head_dim;
+    float scale;
+    float *y;
+} gp_window_attention;
+
+/** Rows first_row … first_row + rows − 1 of a packed batch are positions first_position … of one sequence. */
+typedef struct gp_sequence {
+    int32_t first_row, rows, first_position;
+    const int32_t *pages; /* backend memory: pages[i] holds positions i·GP_PAGE_TOKENS … */
+} gp_sequence;
+
+/** Keys and values of one layer. What is inside a page is the backend's own: see kv_page_bytes. */
+typedef struct gp_kv_layer {
+    void *pages;
+    int kv_heads, head_dim;
+} gp_kv_layer;
+
+/**
+ * Splits packed wqkv rows, turns q and k by their positions, writes k and v to their pages.
+ * qkv [rows, kv_heads, group + 2, head_dim] (a kv head's q's, then k, then v); q [rows, kv_heads·group,
+ * head_dim]. Rotation by halves: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the halves of a head.
+ */
+typedef struct gp_rope_append {
+    const float *qkv;
+    const gp_sequence *sequences; /* host array */
+    int sequence_count;
+    int group;
+    const float *cosine, *sine; /* [positions, head_dim/2] */
+    gp_kv_layer cache;
+    float *q;
+} gp_rope_append;
+
+/** Causal attention of q [rows, kv_heads·group, head_dim] against the pages; y has q's shape. */
+typedef struct gp_paged_attention {
+    const float *q;
+    const gp_sequence *sequences; /* host array */
+    int sequence_count;
+    int group;
+    gp_kv_layer cache;
+    float scale;
+    float *y;
+} gp_paged_attention;
+
+/* ---- rows and maps ------------------------------------------------------------------------------------ */
+
+/** y[r] = table[ids[r]] as f32. */
+typedef struct gp_embed {
+    gp_matrix table;
+    const int32_t *ids;
+    int64_t rows;
+    float *y;
+} gp_embed;
+
+/** y[r, c] = x[r, c] + addend[r mod period, c]; y may be x. period 1 adds one row to all. */
+typedef struct gp_add_rows {
+    const float *x, *addend;
+    int64_t rows, columns, period;
+    float *y;
+} gp_add_rows;
+
+/**
+ * The patches of a convolution as rows: x [channels, height, width] → y [oh·ow, channels·patch·patch], oh =
+ * (height + 2·padding − patch)/stride + 1, zeros outside. A linear with the kernel as [out, channels·patch²]
+ * then is the convolution.
+ */
+typedef struct gp_patches {
+    const float *x;
+    int channels, height, width, patch, stride, padding;
+    float *y;
+} gp_patches;
+
+/**
+ * The 2×2 merge and the separators. features [1 + rows·columns crops, 1 + grid², channels], class token
+ * first; y [image tokens, 4·channels]: the global view's grid/2 rows with row_end after each, global_end,
+ * then the crops as one (rows·grid/2) × (columns·grid/2) map with row_end after each row. Merged channels:
+ * (row 0 col 0, row 0 col 1, row 1 col 0, row 1 col 1).
+ */
+typedef struct gp_merge_tokens {
+    const float *features;
+    int grid, channels, rows, columns;
+    const float *row_end, *global_end; /* [4·channels] */
+    float *y;
+} gp_merge_tokens;
+
+/** Largest of each 2×2: x [height, width, channels] → y [⌊height/2⌋, ⌊width/2⌋, channels]. */
+typedef struct gp_max_pool {
+    const float *x;
+    int height, width, channels;
+    float *y;
+} gp_max_pool;
+
+/** y [2·height, 2·width, channels] += x [height, width, channels], each value to its 2×2. */
+typedef struct gp_add_upsampled {
+    const float *x;
+    int height, width, channels;
+    float *y;
+} gp_add_upsampled;
+
+/* ---- masks -------------------------------------------------------------------------------------------- */
+
+/**
+ * The mask decoder's up-scaling, for `masks` maps at once: deconvolution 2×2 + bias + skip1 → LayerNorm over
+ * channels → GELU → deconvolution 2×2 + bias + skip0 → GELU. A deconvolution's weight is given as
+ * [4·out, in], row (2·dy + dx)·out + o.
+ * x [masks, grid², channels]; skip1 [(2·grid)², channels/4]; skip0 [(4·grid)², channels/8]; both shared by
+ * all masks.
+ */
+typedef struct gp_mask_upsample {
+    const float *x;
+    int masks, grid, channels;
+    gp_matrix weight1, weight2; /* [4·(channels/4), channels], [4·(channels/8), channels/4] */
+    const float *bias1, *bias2; /* [channels/4], [channels/8] */
+    const float *skip1, *skip0;
+    const float *norm_weight, *norm_bias;
+    float epsilon;
+    float *scratch; /* [2·masks·grid²·channels] */
+    float *y;       /* [masks, (4·grid)², channels/8] */
+} gp_mask_upsample;
+
+/**
+ * Choice by stability. logits [masks, 4, area], iou [masks, 4]. stability = |first > delta|/|first > −delta|,
+ * 1 where the denominator is 0; chosen = 0 where it is ≥ threshold, else the one of 1 … 3 of highest iou (the
+ * first of equals).
+ */
+typedef struct gp_choose_masks {
+    const float *logits, *iou;
+    int masks;
+    int64_t area;
+    float delta, threshold;
+    float *stability; /* [masks] */
+    int32_t *chosen;  /* [masks] */
+} gp_choose_masks;
+
+/** Logits [grid, grid] → bilinear (align_corners false, no antialias) at height × width → > 0 → bytes 0
+ * and 1. */
+typedef struct gp_draw_mask {
+    const float *logits;
+    int grid, height, width;
+    uint8_t *pixels; /* [height, width] */
+} gp_draw_mask;
+
+/* ---- pictures ----------------------------------------------------------------------------------------- */
+
+/**
+ * Bilinear resize with antialias of RGB bytes, equal to Pillow ≤ 12 byte for byte, onto the top left of a
+ * white canvas. source [source_height, source_width, 3] at source_stride bytes a row. Rows first (horizontal
+ * pass, then vertical) unless vertical_first, which is what resizing the transposed picture does.
+ */
+typedef struct gp_resize_rgb {
+    const uint8_t *source;
+    int source_width, source_height;
+    size_t source_stride;
+    int width, height; /* of the resized picture */
+    bool vertical_first;
+    int canvas_width, canvas_height;
+    uint8_t *scratch; /* gp_resize_rgb_scratch bytes, aligned to 8 */
+    uint8_t *canvas;  /* [canvas_height, canvas_width, 3] */
+} gp_resize_rgb;
+
+/**
+ * Encoder input from the divided picture: view 0 is the whole canvas, normalised and resized bicubic (A =
+ * −0.75, align_corners false, no antialias) to side × side; view 1 + i is crop i of the grid, row-major,
+ * normalised. Writes views first_view … first_view + views − 1 to y [views, 3, side, side]: ((v/255) −
+ * mean)/deviation.
+ */
+typedef struct gp_crop_views {
+    const uint8_t *canvas; /* [rows·side, columns·side, 3] */
+    int rows, columns, side;
+    int first_view, views;
+    float mean[3], deviation[3];
+    float *y;
+} gp_crop_views;
+
+/**
+ * The whole picture for the grounding encoder: v/255, bilinear with antialias in f32 (torch's kernel: widths
+ * first, then heights) to side × side, aspect not kept, then (v − mean)/deviation. y [3, side, side].
+ */
+typedef struct gp_whole_view {
+    const uint8_t *source;
+    int source_width, source_height;
+    size_t source_stride;
+    int side;
+    float mean[3], deviation[3];
+    float *scratch; /* gp_whole_view_scratch bytes */
+    float *y;
+} gp_whole_view;
+
+/** Bytes of scratch for the two resizes above. Host functions, the same for every backend. */
+size_t gp_resize_rgb_scratch(int source_width, int source_height, int width, int height);
+size_t gp_whole_view_scratch(int source_width, int source_height, int side);
+
+/**
+ * Bicubic resize (A = −0.75, align_corners false, no antialias) of x [channels, height, width] to y
+ * [channels, new_height, new_width], f32. A host function: position embeddings are made once, at load.
+ */
+void gp_resize_bicubic(const float *x, int channels, int height, int width, int new_height, int new_width,
+                       float *y);
+
+/* ---- sampling ----------------------------------------------------------------------------------------- */
+
+/**
+ * The next token of logits [count]. temperature 0: the index of the largest (the first of equals). Else a
+ * draw from softmax(logits/temperature) cut to the smallest set of most likely tokens whose probabilities
+ * reach top_p, by `uniform` in [0, 1): tokens in falling order of probability, the first whose cumulated
+ * share exceeds it.
+ */
+typedef struct gp_sample {
+    const float *logits;
+    int count;
+    float temperature, top_p;
+    double uniform;
+    int32_t *order; /* scratch [count]; unused when greedy */
+    int32_t *token; /* [1] */
+} gp_sample;
+
+/* ---- the table ---------------------------------------------------------------------------------------- */
+
+typedef struct gp_ops {
+    /** `bytes` of backend memory aligned to GP_ALIGNMENT; NULL when there is none. Free with release. */
+    void *(*allocate)(gp_backend *backend, size_t bytes);
+    void (*release)(gp_backend *backend, void *memory);
+    /** Host to backend, backend to host; download waits for the operations before it. */
+    void (*upload)(gp_backend *backend, void *target, const void *host, size_t bytes);
+    void (*download)(gp_backend *backend, void *host, const void *source, size_t bytes);
+    /** Backend to backend. */
+    void (*copy)(gp_backend *backend, void *target, const void *source, size_t bytes);
+    /**
+     * Weights in backend memory: the host pointer itself where the backend reads host memory, else an
+     * uploaded copy that lives as long as the backend. NULL when there is no room.
+     */
+    const void *(*place_weight)(gp_backend *backend, const void *host, size_t bytes);
+    /** Waits for all operations; false with `status` set when one of them failed. */
+    bool (*finish)(gp_backend *backend, gp_status *status);
+    /** Bytes of one page of one layer. */
+    size_t (*kv_page_bytes)(int kv_heads, int head_dim);
+
+    void (*linear)(gp_backend *, const gp_linear *);
+    void (*linear_swiglu)(gp_backend *, const gp_linear_swiglu *);
+    void (*norm)(gp_backend *, const gp_norm *);
+    void (*attention)(gp_backend *, const gp_attention *);
+    void (*window_attention)(gp_backend *, const gp_window_attention *);
+    void (*rope_append)(gp_backend *, const gp_rope_append *);
+    void (*paged_attention)(gp_backend *, const gp_paged_attention *);
+    void (*embed)(gp_backend *, const gp_embed *);
+    void (*add_rows)(gp_backend *, const gp_add_rows *);
+    void (*patches)(gp_backend *, const gp_patches *);
+    void (*merge_tokens)(gp_backend *, const gp_merge_tokens *);
+    void (*max_pool)(gp_backend *, const gp_max_pool *);
+    void (*add_upsampled)(gp_backend *, const gp_add_upsampled *);
+    void (*mask_upsample)(gp_backend *, const gp_mask_upsample *);
+    void (*choose_masks)(gp_backend *, const gp_choose_masks *);
+    void (*draw_mask)(gp_backend *, const gp_draw_mask *);
+    void (*resize_rgb)(gp_backend *, const gp_resize_rgb *);
+    void (*crop_views)(gp_backend *, const gp_crop_views *);
+    void (*whole_view)(gp_backend *, const gp_whole_view *);
+    void (*sample)(gp_backend *, const gp_sample *);
+} gp_ops;
+
+/** A device ready to compute. Backends embed it as their first member. */
+struct gp_backend {
+    const gp_ops *ops;
+    char name[96];          /* "cpu avx512, 2 threads" */
+    size_t workspace_bytes; /* what the backend itself holds besides weights and allocations */
+    void (*destroy)(gp_backend *backend);
+};
+
+/**
+ * The CPU backend with `threads` threads, the caller's among them (0: as many as the process may run on). The
+ * widest vectors that the processor has are used; without AVX2 and FMA on x86-64 it fails, saying so.
+ * GEOPIXEL_ISA in the environment (avx2, avx512) forces a narrower one, for tests.
+ */
+bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status);
+
+/** The CUDA backend on the first GPU; fails, saying why, where the build, the driver or the GPU is lacking.
+ */
+bool gp_backend_open_cuda(gp_backend **backend, gp_status *status);
+
+/** Frees everything, placed weights included. NULL is allowed. */
+static inline void gp_backend_close(gp_backend *backend) {
+    if (backend != NULL) backend->destroy(backend);
+}

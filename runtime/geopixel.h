@@ -1,0 +1,233 @@
+/**
+ * geopixel: runs GeoPixel, a model that answers questions about remote-sensing images in text and draws a
+ * pixel mask for each phrase it names (arXiv 2501.13925).
+ *
+ * Open an engine on a checkpoint, submit requests, receive events, close. All functions may be called from
+ * any thread unless they say otherwise. Strings are UTF-8 and terminated. Nothing here prints or exits.
+ *
+ *     gp_status *status = gp_status_create();
+ *     gp_engine *engine = gp_engine_open(&(gp_engine_options){.model = "checkpoint"}, status);
+ *     gp_request *request = gp_submit(engine, &(gp_request_options){.image = image, .prompt = "…",
+ *                                     .on_event = print_event}, status);
+ *     gp_request_wait(request);
+ *     gp_request_release(request);
+ *     gp_engine_close(engine);
+ */
+#ifndef GEOPIXEL_H
+#define GEOPIXEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define GP_API __attribute__((visibility("default")))
+#else
+#define GP_API
+#endif
+
+/** "0.1.0": major.minor.patch; the soname carries the major number. */
+GP_API const char *gp_version(void);
+
+/* ---- errors ------------------------------------------------------------------------------------------- */
+
+/** Why a call failed: one text naming file, field and numbers. */
+typedef struct gp_status gp_status;
+
+/** A status without an error; free with gp_status_destroy. NULL when memory is out. */
+GP_API gp_status *gp_status_create(void);
+
+/** The text of the last failure, "" when there was none. Valid until the status is used again. */
+GP_API const char *gp_status_message(const gp_status *status);
+
+GP_API void gp_status_destroy(gp_status *status);
+
+/* ---- engine ------------------------------------------------------------------------------------------- */
+
+typedef struct gp_engine gp_engine;
+
+typedef enum gp_device {
+    GP_DEVICE_AUTO, /* CUDA where the build has it, its operations are complete and a GPU is there; else CPU
+                     */
+    GP_DEVICE_CPU,
+    GP_DEVICE_CUDA,
+} gp_device;
+
+typedef struct gp_engine_options {
+    const char *model; /* a checkpoint folder in the Hugging Face layout */
+    gp_device device;
+    int threads; /* CPU threads to compute with; 0: as many as this process may run on */
+    /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
+     * line without a newline, from the thread that opens or from the engine's. May be NULL. */
+    void (*on_warning)(void *user, const char *line);
+    void *user;
+} gp_engine_options;
+
+/**
+ * Maps the checkpoint, checks every tensor and field, and starts the engine's thread. NULL with `status` set
+ * on failure; all missing and misshapen tensors are listed at once. Options are copied.
+ */
+GP_API gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status);
+
+/** Cancels what is queued or running, waits for its final events, and frees. NULL is allowed. */
+GP_API void gp_engine_close(gp_engine *engine);
+
+/** "cpu avx512, 2 threads": what computes. Valid until the engine closes. */
+GP_API const char *gp_engine_device(const gp_engine *engine);
+
+/** Bytes of weights that the engine uses, in the checkpoint's precision. */
+GP_API uint64_t gp_engine_weight_bytes(const gp_engine *engine);
+
+/* ---- requests ----------------------------------------------------------------------------------------- */
+
+/**
+ * An RGB picture of 8 bits a channel: pixel (x, y) is at pixels[y * stride + 3 * x]. The engine reads it
+ * until the request's final event and never writes or frees it.
+ */
+typedef struct gp_image {
+    int width, height;
+    size_t stride; /* bytes from row to row; 0: 3 * width */
+    const uint8_t *pixels;
+} gp_image;
+
+/** One finished turn of the conversation. */
+typedef struct gp_turn {
+    const char *question, *answer;
+} gp_turn;
+
+/** How the next token is chosen. */
+typedef struct gp_sampling {
+    float temperature; /* 0: the most likely token, always (greedy) */
+    float top_p;       /* smallest set of tokens of at least this probability; 0 or 1: all */
+    uint64_t seed;     /* the same seed gives the same answer */
+} gp_sampling;
+
+typedef enum gp_stage {
+    GP_STAGE_PREPARE,   /* the picture: division into crops, resizes */
+    GP_STAGE_VISION,    /* crops through the vision encoder; steps are crops */
+    GP_STAGE_PREFILL,   /* the prompt through the language model; steps are its tokens */
+    GP_STAGE_DECODE,    /* the answer; steps are its tokens, of max_new_tokens */
+    GP_STAGE_GROUNDING, /* the picture through the grounding encoder; steps are blocks */
+    GP_STAGE_MASKS,     /* [SEG] to masks; steps are masks */
+    GP_STAGE_COUNT,
+} gp_stage;
+
+/** "prepare", "vision", …: a stage's name. */
+GP_API const char *gp_stage_name(gp_stage stage);
+
+typedef enum gp_event_type {
+    GP_EVENT_PROGRESS, /* a step of a stage is done */
+    GP_EVENT_TEXT,     /* the next piece of the answer */
+    GP_EVENT_MASK,     /* one mask; all come after all text, in the order of their [SEG] */
+    GP_EVENT_DONE,     /* final: the whole result */
+    GP_EVENT_ERROR,    /* final: what went wrong */
+    GP_EVENT_CANCELLED /* final: gp_request_cancel or gp_engine_close */
+} gp_event_type;
+
+/** `[phrase]` and the mask that is drawn for it. */
+typedef struct gp_phrase {
+    const char *text;  /* without tags and outer white space */
+    size_t begin, end; /* where it stands in gp_result.text, in characters (code points), end excluded */
+    size_t byte_begin, byte_end; /* the same in bytes */
+    int mask;                    /* index of its mask */
+} gp_phrase;
+
+/** One mask. Everything it points to is valid during its event only. */
+typedef struct gp_mask {
+    int index;               /* 0 for the answer's first [SEG] */
+    int width, height;       /* the picture's */
+    const uint8_t *pixels;   /* [height, width], 1 where the phrase is, else 0 */
+    uint64_t area;           /* pixels that are 1 */
+    float score;             /* predicted IoU of the logits chosen, 0 … 1 */
+    float stability;         /* |logit > 0.05| / |logit > -0.05| of the first of the four */
+    int chosen;              /* which of the decoder's four: 0, or 1 … 3 where the first was unstable */
+    const gp_phrase *phrase; /* NULL where no phrase stands before the [SEG] */
+} gp_mask;
+
+/** The memory of one request, by plan. */
+typedef struct gp_memory_plan {
+    uint64_t weights;     /* mapped from the checkpoint and used */
+    uint64_t converted;   /* small tensors kept in another form */
+    uint64_t kv_cache;    /* pages of keys and values */
+    uint64_t activations; /* the arena that all stages share */
+    uint64_t workspace;   /* of the compute threads */
+} gp_memory_plan;
+
+/** The whole answer. Everything it points to is valid during its event only. */
+typedef struct gp_result {
+    const char *text;         /* the official decoding, tags included */
+    const int32_t *token_ids; /* as generated, a final end-of-sequence included */
+    size_t token_count;
+    const gp_phrase *phrases; /* in the order of the text */
+    size_t phrase_count;
+    size_t mask_count; /* [SEG] tokens of the answer */
+    int prompt_tokens; /* image and text together */
+    int image_tokens;
+    int crop_columns, crop_rows;
+    double seconds[GP_STAGE_COUNT]; /* wall time a stage */
+    gp_memory_plan memory;
+} gp_result;
+
+typedef struct gp_event {
+    gp_event_type type;
+    union {
+        struct {
+            gp_stage stage;
+            int done, total;
+        } progress;
+        struct {
+            const char *text; /* whole characters, valid during the event; one or more tokens' */
+            size_t length;
+            int tokens; /* generated so far */
+        } text;
+        gp_mask mask;
+        gp_result result;
+        const char *error; /* valid during the event */
+    };
+} gp_event;
+
+typedef struct gp_request gp_request;
+
+/**
+ * What is asked. Zero means the default for every number. All but the picture's pixels is copied.
+ */
+typedef struct gp_request_options {
+    gp_image image;
+    const char *prompt;     /* the question; `<ImageHere>` in it places the image, else it comes first */
+    const gp_turn *history; /* earlier turns, oldest first */
+    size_t history_count;
+    int crops;          /* P: the most crops the divider plans for; default 9. A larger image may exceed it */
+    int max_crops;      /* the most crops there may be; default: what fits the context */
+    int max_new_tokens; /* default 300 */
+    gp_sampling sampling;
+    /* Called from the engine's thread, one event at a time; the last is final. Must not call gp_request_wait,
+     * gp_request_release or gp_engine_close. */
+    void (*on_event)(void *user, const gp_event *event);
+    void *user;
+} gp_request_options;
+
+/**
+ * Queues a request; its events follow on the engine's thread. NULL with `status` set, and no event, when the
+ * options are unusable (no pixels, negative numbers, no prompt). Release with gp_request_release.
+ */
+GP_API gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_status *status);
+
+/** Asks for an early end: the final event is GP_EVENT_CANCELLED unless another was on its way.
+ * Async-signal-safe. */
+GP_API void gp_request_cancel(gp_request *request);
+
+/** Returns the type of the final event after that event has been handled. */
+GP_API gp_event_type gp_request_wait(gp_request *request);
+
+/** Waits as above, then frees. NULL is allowed. */
+GP_API void gp_request_release(gp_request *request);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,100 @@
+/** What the C tests share: checks that say what was found, ../shared or a skip, random numbers, scratch folders. */
+#pragma once
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int check_failures;
+
+/** CHECK(condition, format, …): counts and prints a failure, and goes on. */
+#define CHECK(condition, ...)                                                                                \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                  \
+            fprintf(stderr, __VA_ARGS__);                                                                    \
+            fputc('\n', stderr);                                                                             \
+            check_failures++;                                                                                \
+        }                                                                                                    \
+    } while (0)
+
+/** CHECK for what the rest of the test cannot do without: ends the test. */
+#define REQUIRE(condition, ...)                                                                              \
+    do {                                                                                                     \
+        CHECK(condition, __VA_ARGS__);                                                                       \
+        if (!(condition)) exit(1);                                                                           \
+    } while (0)
+
+/** The last line of main: prints the verdict and gives the exit code. */
+static inline int check_done(void) {
+    if (check_failures > 0) fprintf(stderr, "%d checks failed\n", check_failures);
+    return check_failures > 0;
+}
+
+/** ../shared/`name` in a static buffer; where it is absent the test says so and ends as skipped (77). */
+static inline const char *shared_or_skip(const char *name) {
+    static char path[4][4096];
+    static int turn;
+    char *out = path[turn++ % 4];
+    const char *folder = getenv("GEOPIXEL_SHARED");
+    snprintf(out, sizeof path[0], "%s/%s", folder != NULL ? folder : "../shared", name);
+    if (access(out, R_OK) != 0) {
+        printf("skipped: %s is not there\n", out);
+        exit(77);
+    }
+    return out;
+}
+
+/** xorshift64*: the same numbers everywhere. State must not be 0. */
+static inline uint64_t random_bits(uint64_t *state) {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 2685821657736338717ull;
+}
+
+/** Uniform in [-1, 1). */
+static inline float random_float(uint64_t *state) {
+    return (float)((double)(random_bits(state) >> 11) * 0x1p-52 - 1.0);
+}
+
+/** Seed for a test's random inputs: fresh at every run, printed, and set again by GEOPIXEL_TEST_SEED. */
+static inline uint64_t fresh_seed(void) {
+    const char *given = getenv("GEOPIXEL_TEST_SEED");
+    uint64_t seed = 0;
+    if (given != NULL) {
+        seed = strtoull(given, NULL, 0);
+    } else {
+        FILE *random = fopen("/dev/urandom", "rb");
+        if (random == NULL || fread(&seed, sizeof seed, 1, random) != 1) seed = 1;
+        if (random != NULL) fclose(random);
+    }
+    if (seed == 0) seed = 1;
+    printf("seed: GEOPIXEL_TEST_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+/** Relative L2 error of `have` against `want`. NaN anywhere gives infinity. */
+static inline double relative_error(const float *have, const double *want, size_t count) {
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (isnan(have[i])) return INFINITY;
+        difference += (have[i] - want[i]) * (have[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    if (norm > 0) return sqrt(difference / norm);
+    return difference > 0 ? INFINITY : 0;
+}
+
+/** A new empty folder below the temporary one, in a static buffer. */
+static inline const char *scratch_folder(void) {
+    static char path[4096];
+    const char *base = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/geopixel-test-XXXXXX", base != NULL ? base : "/tmp");
+    REQUIRE(mkdtemp(path) != NULL, "mkdtemp %s", path);
+    return path;
+}
