@@ -1,4 +1,5 @@
-/** What the C tests share: checks that say what was found, ../shared or a skip, random numbers, scratch folders. */
+/** What the C tests share: checks that say what was found, ../shared or a skip, random numbers, scratch
+ * folders. */
 #pragma once
 
 #include <math.h>

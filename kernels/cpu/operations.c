@@ -1,0 +1,65 @@
+/** This instruction set's table of operations, and what memory means on a CPU. */
+#include "kernels/base/memory.h"
+#include "kernels/cpu/cpu.h"
+
+#include <string.h>
+
+static void *allocate(gp_backend *backend, size_t bytes) {
+    (void)backend;
+    return gp_allocate(bytes);
+}
+
+static void release(gp_backend *backend, void *memory) {
+    (void)backend;
+    gp_free(memory);
+}
+
+static void copy(gp_backend *backend, void *target, const void *source, size_t bytes) {
+    (void)backend;
+    if (bytes > 0) memcpy(target, source, bytes);
+}
+
+static const void *place_weight(gp_backend *backend, const void *host, size_t bytes) {
+    (void)backend;
+    (void)bytes;
+    return host;
+}
+
+static bool finish(gp_backend *backend, gp_status *status) {
+    (void)backend;
+    (void)status;
+    return true; /* every operation here is done when it returns, and none can fail */
+}
+
+extern const gp_ops GP_CPU(ops);
+
+const gp_ops GP_CPU(ops) = {
+    .allocate = allocate,
+    .release = release,
+    .upload = copy,
+    .download = copy,
+    .copy = copy,
+    .place_weight = place_weight,
+    .finish = finish,
+    .kv_page_bytes = GP_CPU(kv_page_bytes),
+    .linear = GP_CPU(linear),
+    .linear_swiglu = GP_CPU(linear_swiglu),
+    .norm = GP_CPU(norm),
+    .attention = GP_CPU(attention),
+    .window_attention = GP_CPU(window_attention),
+    .rope_append = GP_CPU(rope_append),
+    .paged_attention = GP_CPU(paged_attention),
+    .embed = GP_CPU(embed),
+    .add_rows = GP_CPU(add_rows),
+    .patches = GP_CPU(patches),
+    .merge_tokens = GP_CPU(merge_tokens),
+    .max_pool = GP_CPU(max_pool),
+    .add_upsampled = GP_CPU(add_upsampled),
+    .mask_upsample = GP_CPU(mask_upsample),
+    .choose_masks = GP_CPU(choose_masks),
+    .draw_mask = GP_CPU(draw_mask),
+    .resize_rgb = GP_CPU(resize_rgb),
+    .crop_views = GP_CPU(crop_views),
+    .whole_view = GP_CPU(whole_view),
+    .sample = GP_CPU(sample),
+};

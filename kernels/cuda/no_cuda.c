@@ -1,0 +1,9 @@
+/** What stands in for the CUDA backend in a build without it. */
+#include "kernels/ops.h"
+
+bool gp_backend_open_cuda(gp_backend **backend, gp_status *status) {
+    (void)backend;
+    return gp_fail(
+        status,
+        "this build has no CUDA backend: configure with -DGEOPIXEL_CUDA=on on a machine with a toolkit");
+}
