@@ -1,0 +1,214 @@
+#include "runtime/binder.h"
+
+#include "kernels/base/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_MAX_LENGTH = 256, SHOWN_UNEXPECTED = 5 };
+
+/*
+ * Tensors of the released checkpoints that serve other tasks, training or video: `prefix` starts or `part` occurs in
+ * the name. Never read, never worth a word.
+ */
+static const char *const other_prefixes[] = {
+    "model.visual_model.memory_",
+    "model.visual_model.maskmem_tpos_enc",
+    "model.visual_model.mask_downsample.",
+    "model.visual_model.no_mem_pos_enc",
+    "model.visual_model.no_obj_ptr",
+    "model.visual_model.obj_ptr_",
+    "model.visual_model.sam_mask_decoder.pred_obj_score_head.",
+    "model.visual_model.sam_prompt_encoder.mask_downscaling.",
+    "model.visual_model.sam_prompt_encoder.not_a_point_embed.",
+    "model.visual_model.sam_prompt_encoder.point_embeddings.",
+    "vit.vision_tower.vision_model.post_layernorm.",
+};
+static const char *const other_parts[] = {".lora_sft_", ".lora_dpo_", ".lora_web_", "rotary_emb.inv_freq",
+                                          ".position_ids"};
+
+static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape);
+static const void *place(gp_binder *binder, const gp_tensor *tensor);
+static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
+static void format_shape(const int64_t *shape, int rank, char text[160]);
+static bool serves_other_tasks(const char *name);
+static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
+
+#define FORMAT_NAME(text, format)                                                                            \
+    char text[NAME_MAX_LENGTH];                                                                              \
+    va_list arguments;                                                                                       \
+    va_start(arguments, format);                                                                             \
+    vsnprintf(text, sizeof text, format, arguments);                                                         \
+    va_end(arguments)
+
+gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const char *name, ...) {
+    FORMAT_NAME(text, name);
+    int64_t shape[2] = {rows, columns};
+    const gp_tensor *tensor = want(binder, text, 2, shape);
+    if (tensor == NULL) return (gp_matrix){0};
+    return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1]};
+}
+
+gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name, ...) {
+    FORMAT_NAME(text, name);
+    int64_t shape[4] = {out, in, side, side};
+    const gp_tensor *tensor = want(binder, text, 4, shape);
+    if (tensor == NULL) return (gp_matrix){0};
+    return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1] * side * side};
+}
+
+/** The tensor's values as f32 in host memory, or NULL with the problem noted. */
+static float *convert(gp_binder *binder, const gp_tensor *tensor) {
+    gp_status status = {0};
+    const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
+    float *host = data != NULL ? gp_allocate((size_t)tensor->count * sizeof *host) : NULL;
+    if (host == NULL) problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "out of memory");
+    else gp_convert_to_f32(data, tensor->dtype, (size_t)tensor->count, host);
+    gp_status_clear(&status);
+    return host;
+}
+
+const float *gp_bind_vector(gp_binder *binder, int64_t count, const char *name, ...) {
+    FORMAT_NAME(text, name);
+    const gp_tensor *tensor = want(binder, text, 1, &count);
+    float *host = tensor != NULL ? convert(binder, tensor) : NULL;
+    const float *vector = host != NULL ? gp_binder_place(binder, host, (size_t)tensor->count) : NULL;
+    gp_free(host);
+    return vector;
+}
+
+float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *name, ...) {
+    FORMAT_NAME(text, name);
+    const gp_tensor *tensor = want(binder, text, rank, shape);
+    return tensor != NULL ? convert(binder, tensor) : NULL;
+}
+
+const float *gp_binder_place(gp_binder *binder, const float *host, size_t count) {
+    const gp_ops *ops = binder->backend->ops;
+    void *memory = ops->allocate(binder->backend, count * sizeof *host);
+    if (memory == NULL || !append_pointer(&binder->owned, &binder->owned_count, &binder->owned_capacity, memory)) {
+        ops->release(binder->backend, memory);
+        problem(binder, "no memory for %zu values", count);
+        return NULL;
+    }
+    ops->upload(binder->backend, memory, host, count * sizeof *host);
+    binder->converted_bytes += count * sizeof *host;
+    return memory;
+}
+
+/** The tensor of that name if its shape fits (GP_ANY filled in) and its numbers can be computed with. */
+static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape) {
+    char expected[160], found[160];
+    format_shape(shape, rank, expected);
+    const gp_tensor *tensor = gp_checkpoint_find(binder->checkpoint, name);
+    if (tensor == NULL) {
+        problem(binder, "%s: missing; %s is expected", name, expected);
+        return NULL;
+    }
+    if (!append_pointer((void ***)&binder->used, &binder->used_count, &binder->used_capacity, (void *)tensor)) {
+        problem(binder, "%s: out of memory", name);
+        return NULL;
+    }
+    bool fits = tensor->rank == rank && tensor->count > 0;
+    for (int i = 0; i < rank && fits; i++) fits = shape[i] == GP_ANY || shape[i] == tensor->shape[i];
+    if (!fits) {
+        format_shape(tensor->shape, tensor->rank, found);
+        problem(binder, "%s: %s in %s; %s is expected", name, found, tensor->file, expected);
+        return NULL;
+    }
+    if (tensor->dtype != GP_DTYPE_BF16 && tensor->dtype != GP_DTYPE_F16 && tensor->dtype != GP_DTYPE_F32) {
+        problem(binder, "%s: %s in %s; bf16, f16 or f32 is expected", name, gp_dtype_name(tensor->dtype),
+                tensor->file);
+        return NULL;
+    }
+    for (int i = 0; i < rank; i++) shape[i] = tensor->shape[i];
+    return tensor;
+}
+
+static const void *place(gp_binder *binder, const gp_tensor *tensor) {
+    gp_status status = {0};
+    size_t bytes = (size_t)tensor->count * gp_dtype_size(tensor->dtype);
+    const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
+    const void *placed = data != NULL ? binder->backend->ops->place_weight(binder->backend, data, bytes) : NULL;
+    if (placed == NULL)
+        problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "no room for it on the device");
+    gp_status_clear(&status);
+    binder->weight_bytes += bytes;
+    return placed;
+}
+
+static void problem(gp_binder *binder, const char *format, ...) {
+    char line[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    gp_fail_more(&binder->problems, "\n  %s", line);
+    binder->problem_count++;
+}
+
+static int compare_pointers(const void *a, const void *b) {
+    uintptr_t x = (uintptr_t) * (void *const *)a, y = (uintptr_t) * (void *const *)b;
+    return x < y ? -1 : x > y;
+}
+
+bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpected, gp_status *status) {
+    if (binder->problem_count > 0) {
+        const char *lines = binder->problems.message;
+        return gp_fail(status, "%s: %d tensor%s not as config.json says:%s", folder, binder->problem_count,
+                       binder->problem_count == 1 ? " is" : "s are", lines);
+    }
+    if (binder->used_count > 0) qsort(binder->used, binder->used_count, sizeof *binder->used, compare_pointers);
+    int count = 0;
+    for (size_t i = 0; i < gp_checkpoint_count(binder->checkpoint); i++) {
+        const gp_tensor *tensor = gp_checkpoint_tensor(binder->checkpoint, i);
+        if (bsearch(&tensor, binder->used, binder->used_count, sizeof *binder->used, compare_pointers) != NULL)
+            continue;
+        if (serves_other_tasks(tensor->name)) continue;
+        if (count < SHOWN_UNEXPECTED) gp_fail_more(unexpected, "%s%s", count > 0 ? ", " : "", tensor->name);
+        count++;
+    }
+    if (count > SHOWN_UNEXPECTED) gp_fail_more(unexpected, " and %d more", count - SHOWN_UNEXPECTED);
+    return true;
+}
+
+void gp_binder_clear(gp_binder *binder) {
+    gp_status_clear(&binder->problems);
+    gp_free(binder->used);
+    gp_free(binder->owned);
+    binder->used = NULL;
+    binder->owned = NULL;
+}
+
+static bool serves_other_tasks(const char *name) {
+    for (size_t i = 0; i < sizeof other_prefixes / sizeof *other_prefixes; i++)
+        if (strncmp(name, other_prefixes[i], strlen(other_prefixes[i])) == 0) return true;
+    for (size_t i = 0; i < sizeof other_parts / sizeof *other_parts; i++)
+        if (strstr(name, other_parts[i]) != NULL) return true;
+    return false;
+}
+
+/** "[256, 1152, 1, 1]"; any size is "any". */
+static void format_shape(const int64_t *shape, int rank, char text[160]) {
+    size_t length = (size_t)snprintf(text, 160, "[");
+    for (int i = 0; i < rank && length < 130; i++) {
+        if (i > 0) length += (size_t)snprintf(text + length, 160 - length, ", ");
+        if (shape[i] == GP_ANY) length += (size_t)snprintf(text + length, 160 - length, "any");
+        else length += (size_t)snprintf(text + length, 160 - length, "%lld", (long long)shape[i]);
+    }
+    snprintf(text + length, 160 - length, "]");
+}
+
+static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer) {
+    if (*count == *capacity) {
+        size_t larger = *capacity > 0 ? 2 * *capacity : 256;
+        void **grown = gp_grow(*list, *count * sizeof **list, larger * sizeof **list);
+        if (grown == NULL) return false;
+        *list = grown;
+        *capacity = larger;
+    }
+    (*list)[(*count)++] = pointer;
+    return true;
+}

@@ -1,0 +1,264 @@
+/**
+ * The public interface: one thread owns the backend and takes requests from a queue, in their order. Callers meet it at
+ * the queue's mutex alone; a request's cancel flag is an atomic of its own, so that a signal handler may set it.
+ */
+#include "runtime/engine.h"
+
+#include "kernels/base/memory.h"
+
+#include <pthread.h>
+#include <string.h>
+
+struct gp_request {
+    gp_question question;
+    gp_engine *engine;
+    gp_request *next; /* in the queue */
+    bool finished;    /* guarded by the engine's mutex */
+    gp_event_type final;
+};
+
+struct gp_engine {
+    gp_backend *backend;
+    gp_model model;
+    gp_workplace workplace;
+    const gp_observer *observer;
+    void (*on_warning)(void *user, const char *line);
+    void *user;
+
+    pthread_t thread;
+    bool thread_started;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* the queue, a request's end, or `closing` */
+    gp_request *first, *last, *running;
+    bool closing;
+};
+
+static bool open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status);
+static void *serve(void *argument);
+static bool copy_options(const gp_request_options *options, gp_request_options *copy);
+static void free_options(gp_request_options *copy);
+static bool check_options(const gp_request_options *options, gp_status *status);
+
+const char *gp_version(void) {
+    return GEOPIXEL_VERSION;
+}
+
+gp_status *gp_status_create(void) {
+    return gp_allocate_zeroed(1, sizeof(gp_status));
+}
+
+const char *gp_status_message(const gp_status *status) {
+    return status != NULL && status->message != NULL ? status->message : "";
+}
+
+void gp_status_destroy(gp_status *status) {
+    if (status == NULL) return;
+    gp_status_clear(status);
+    gp_free(status);
+}
+
+const char *gp_stage_name(gp_stage stage) {
+    static const char *const names[GP_STAGE_COUNT] = {"prepare", "vision", "prefill", "decode", "grounding", "masks"};
+    return (int)stage >= 0 && stage < GP_STAGE_COUNT ? names[stage] : "";
+}
+
+/* ---- engine ---- */
+
+gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
+    if (options == NULL || options->model == NULL || options->model[0] == '\0') {
+        gp_fail(status, "no model folder was given");
+        return NULL;
+    }
+    gp_engine *engine = gp_allocate_zeroed(1, sizeof *engine);
+    if (engine == NULL) {
+        gp_fail(status, "no memory for an engine");
+        return NULL;
+    }
+    engine->on_warning = options->on_warning;
+    engine->user = options->user;
+    pthread_mutex_init(&engine->mutex, NULL);
+    pthread_cond_init(&engine->changed, NULL);
+    gp_status unexpected = {0};
+    bool done = open_backend(options->device, options->threads, &engine->backend, status) &&
+                gp_model_open(&engine->model, options->model, engine->backend, &unexpected, status);
+    if (done && gp_failed(&unexpected) && options->on_warning != NULL) {
+        gp_status line = {0};
+        gp_fail(&line, "%s: tensors that nothing uses: %s", options->model, unexpected.message);
+        options->on_warning(options->user, line.message);
+        gp_status_clear(&line);
+    }
+    gp_status_clear(&unexpected);
+    engine->workplace.backend = engine->backend;
+    if (done) {
+        int error = pthread_create(&engine->thread, NULL, serve, engine);
+        engine->thread_started = done = error == 0;
+        if (error != 0) gp_fail(status, "cannot start the engine's thread: %s", strerror(error));
+    }
+    if (done) return engine;
+    gp_engine_close(engine);
+    return NULL;
+}
+
+void gp_engine_close(gp_engine *engine) {
+    if (engine == NULL) return;
+    if (engine->thread_started) {
+        pthread_mutex_lock(&engine->mutex);
+        engine->closing = true;
+        for (gp_request *request = engine->first; request != NULL; request = request->next)
+            gp_request_cancel(request);
+        if (engine->running != NULL) gp_request_cancel(engine->running);
+        pthread_cond_broadcast(&engine->changed);
+        pthread_mutex_unlock(&engine->mutex);
+        pthread_join(engine->thread, NULL);
+    }
+    gp_workplace_close(&engine->workplace);
+    if (engine->model.backend != NULL) gp_model_close(&engine->model);
+    gp_backend_close(engine->backend);
+    pthread_cond_destroy(&engine->changed);
+    pthread_mutex_destroy(&engine->mutex);
+    gp_free(engine);
+}
+
+static bool open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
+    if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(backend, status);
+    if (device == GP_DEVICE_AUTO && gp_backend_open_cuda(backend, NULL)) return true;
+    return gp_backend_open_cpu(threads, backend, status);
+}
+
+const char *gp_engine_device(const gp_engine *engine) {
+    return engine->backend->name;
+}
+
+uint64_t gp_engine_weight_bytes(const gp_engine *engine) {
+    return engine->model.weight_bytes;
+}
+
+void gp_engine_observe(gp_engine *engine, const gp_observer *observer) {
+    engine->observer = observer;
+}
+
+const gp_model *gp_engine_model(const gp_engine *engine) {
+    return &engine->model;
+}
+
+/** The engine's thread: requests in their order until closing finds the queue empty. */
+static void *serve(void *argument) {
+    gp_engine *engine = argument;
+    pthread_mutex_lock(&engine->mutex);
+    for (;;) {
+        while (engine->first == NULL && !engine->closing) pthread_cond_wait(&engine->changed, &engine->mutex);
+        gp_request *request = engine->first;
+        if (request == NULL) break;
+        engine->first = request->next;
+        if (engine->first == NULL) engine->last = NULL;
+        engine->running = request;
+        pthread_mutex_unlock(&engine->mutex);
+        gp_run run = {.model = &engine->model,
+                      .workplace = &engine->workplace,
+                      .observer = engine->observer,
+                      .on_warning = engine->on_warning,
+                      .warning_user = engine->user};
+        gp_event_type final = gp_run_request(&run, &request->question);
+        pthread_mutex_lock(&engine->mutex);
+        engine->running = NULL;
+        request->final = final;
+        request->finished = true;
+        pthread_cond_broadcast(&engine->changed);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return NULL;
+}
+
+/* ---- requests ---- */
+
+gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_status *status) {
+    if (!check_options(options, status)) return NULL;
+    gp_request *request = gp_allocate_zeroed(1, sizeof *request);
+    if (request == NULL || !copy_options(options, &request->question.options)) {
+        gp_free(request);
+        gp_fail(status, "no memory for a request");
+        return NULL;
+    }
+    request->engine = engine;
+    pthread_mutex_lock(&engine->mutex);
+    bool closing = engine->closing;
+    if (!closing) {
+        if (engine->last != NULL) engine->last->next = request;
+        else engine->first = request;
+        engine->last = request;
+        pthread_cond_broadcast(&engine->changed);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    if (!closing) return request;
+    free_options(&request->question.options);
+    gp_free(request);
+    gp_fail(status, "the engine is closing");
+    return NULL;
+}
+
+void gp_request_cancel(gp_request *request) {
+    atomic_store(&request->question.cancelled, true);
+}
+
+gp_event_type gp_request_wait(gp_request *request) {
+    gp_engine *engine = request->engine;
+    pthread_mutex_lock(&engine->mutex);
+    while (!request->finished) pthread_cond_wait(&engine->changed, &engine->mutex);
+    pthread_mutex_unlock(&engine->mutex);
+    return request->final;
+}
+
+void gp_request_release(gp_request *request) {
+    if (request == NULL) return;
+    gp_request_wait(request);
+    free_options(&request->question.options);
+    gp_free(request);
+}
+
+static bool check_options(const gp_request_options *options, gp_status *status) {
+    const gp_image *image = &options->image;
+    if (image->pixels == NULL || image->width <= 0 || image->height <= 0)
+        return gp_fail(status, "the picture has no pixels: %d x %d", image->width, image->height);
+    if (image->stride != 0 && image->stride < 3 * (size_t)image->width)
+        return gp_fail(status, "the picture's stride is %zu bytes; a row of %d pixels has %zu", image->stride, image->width,
+                       3 * (size_t)image->width);
+    if (options->prompt == NULL || options->prompt[0] == '\0') return gp_fail(status, "the prompt is empty");
+    if (options->on_event == NULL) return gp_fail(status, "a request needs on_event");
+    if (options->crops < 0 || options->max_crops < 0 || options->max_new_tokens < 0)
+        return gp_fail(status, "crops %d, max_crops %d, max_new_tokens %d: none may be negative", options->crops,
+                       options->max_crops, options->max_new_tokens);
+    const gp_sampling *sampling = &options->sampling;
+    if (!(sampling->temperature >= 0 && sampling->temperature <= 1e6f))
+        return gp_fail(status, "temperature %g: 0 (greedy) and more are possible", (double)sampling->temperature);
+    if (!(sampling->top_p >= 0 && sampling->top_p <= 1))
+        return gp_fail(status, "top_p %g: 0 to 1 are possible", (double)sampling->top_p);
+    for (size_t i = 0; i < options->history_count; i++)
+        if (options->history[i].question == NULL || options->history[i].answer == NULL)
+            return gp_fail(status, "turn %zu of the history lacks its question or its answer", i);
+    return true;
+}
+
+static bool copy_options(const gp_request_options *options, gp_request_options *copy) {
+    *copy = *options;
+    copy->history_count = 0;
+    copy->prompt = gp_copy_text(options->prompt);
+    gp_turn *history = gp_allocate_zeroed(options->history_count + 1, sizeof *history);
+    copy->history = history;
+    bool done = copy->prompt != NULL && history != NULL;
+    for (size_t i = 0; done && i < options->history_count; i++) {
+        history[i] = (gp_turn){gp_copy_text(options->history[i].question), gp_copy_text(options->history[i].answer)};
+        copy->history_count = i + 1;
+        done = history[i].question != NULL && history[i].answer != NULL;
+    }
+    if (!done) free_options(copy);
+    return done;
+}
+
+static void free_options(gp_request_options *copy) {
+    for (size_t i = 0; i < copy->history_count; i++) {
+        gp_free((char *)copy->history[i].question);
+        gp_free((char *)copy->history[i].answer);
+    }
+    gp_free((gp_turn *)copy->history);
+    gp_free((char *)copy->prompt);
+}

@@ -1,0 +1,77 @@
+/**
+ * The grounding encoder: SAM2's Hiera trunk and FPN neck over the whole picture, giving the maps that the mask decoder
+ * reads (spec: model.md, section 5; Hiera arXiv 2306.00989, SAM 2 arXiv 2408.00714).
+ */
+#pragma once
+
+#include "kernels/base/memory.h"
+#include "loaders/config/config.h"
+#include "runtime/layers.h"
+#include "runtime/observe.h"
+
+typedef struct gp_hiera_block {
+    gp_norm_weights norm1, norm2;
+    gp_affine qkv, out, fc1, fc2;
+    gp_affine shortcut; /* of a stage's first block but the first stage's: its width grows, its map halves */
+    bool pool;
+    int width_in, width, heads;
+    int window; /* 0: the whole map */
+    int stage;  /* that the block belongs to */
+    bool last;  /* of its stage */
+} gp_hiera_block;
+
+typedef struct gp_grounding {
+    gp_grounding_config config;
+    int side; /* of the first stage's map: image_size / 4 */
+    int block_count;
+    gp_hiera_block *blocks;
+    gp_affine patch;        /* 7×7, stride 4, padding 3 */
+    const float *positions; /* [side², embed_dim] */
+    gp_affine lateral[GP_STAGES_MAX]; /* of each stage's map, finest first */
+    gp_affine conv_s0, conv_s1;
+    const float *no_mem_embed; /* [width] */
+    int width;                 /* of the maps given out: out_dim */
+} gp_grounding;
+
+/** What the mask decoder reads, backend memory; grid = image_size/16. */
+typedef struct gp_grounding_maps {
+    float *embed; /* [grid², width], no_mem_embed added */
+    float *s0;    /* [(4·grid)², width/8] */
+    float *s1;    /* [(2·grid)², width/4] */
+} gp_grounding_maps;
+
+typedef struct gp_grounding_buffers {
+    float *pixels; /* [3, image_size, image_size] */
+    float *scratch; /* of the resize */
+    float *patches;
+    float *x, *next;                 /* maps: a block reads one and writes the other */
+    float *normed, *wide, *attended; /* wide: qkv, then the MLP's hidden rows */
+    float *levels[GP_STAGES_MAX];    /* the neck's maps that are needed */
+} gp_grounding_buffers;
+
+bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder, gp_status *status);
+void gp_grounding_free(gp_grounding *grounding);
+
+/** Side of gp_grounding_maps.embed. */
+static inline int gp_grounding_grid(const gp_grounding *grounding) {
+    return grounding->side / 4;
+}
+
+/** The maps, taken from an arena that lives until the masks are drawn. */
+void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp_grounding_maps *maps);
+
+/** The stage's own buffers for a picture of width × height. */
+void gp_grounding_layout(const gp_grounding *grounding, int width, int height, gp_arena *arena,
+                         gp_grounding_buffers *buffers);
+
+/**
+ * Encodes the picture (RGB bytes in backend memory, rows of `stride` bytes). `step` is called after each block; when it
+ * returns false the work ends early and so does this, with false.
+ */
+bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
+                         int height, size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer,
+                         bool (*step)(void *user, int done, int total), void *user, const gp_grounding_maps *maps);
+
+/** The picture as the encoder sees it, into buffers->pixels; the first part of gp_grounding_encode. */
+void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width, int height,
+                       size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer);

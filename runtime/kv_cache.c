@@ -1,0 +1,115 @@
+#include "runtime/kv_cache.h"
+
+#include "kernels/base/memory.h"
+
+static void upload_pages(gp_page_table *table, gp_kv_cache *cache, int32_t first);
+
+uint64_t gp_kv_cache_bytes(const gp_backend *backend, int layers, int kv_heads, int head_dim, int32_t pages) {
+    return (uint64_t)layers * (uint64_t)pages * backend->ops->kv_page_bytes(kv_heads, head_dim);
+}
+
+bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int kv_heads, int head_dim,
+                      int32_t page_count, gp_status *status) {
+    *cache = (gp_kv_cache){.backend = backend,
+                           .layers = layers,
+                           .kv_heads = kv_heads,
+                           .head_dim = head_dim,
+                           .page_bytes = backend->ops->kv_page_bytes(kv_heads, head_dim),
+                           .page_count = page_count,
+                           .free_count = page_count};
+    cache->layer_pages = gp_allocate_zeroed((size_t)layers, sizeof *cache->layer_pages);
+    cache->free_pages = gp_allocate_zeroed((size_t)page_count, sizeof *cache->free_pages);
+    cache->references = gp_allocate_zeroed((size_t)page_count, sizeof *cache->references);
+    bool done = cache->layer_pages != NULL && cache->free_pages != NULL && cache->references != NULL;
+    for (int i = 0; i < layers && done; i++) {
+        cache->layer_pages[i] = backend->ops->allocate(backend, (size_t)page_count * cache->page_bytes);
+        done = cache->layer_pages[i] != NULL;
+    }
+    if (!done) {
+        gp_kv_cache_close(cache);
+        return gp_fail(status, "no memory for a KV cache of %d pages in %d layers: %.1f MiB", page_count, layers,
+                       (double)gp_kv_cache_bytes(backend, layers, kv_heads, head_dim, page_count) / 0x1p20);
+    }
+    for (int32_t i = 0; i < page_count; i++) cache->free_pages[i] = page_count - 1 - i;
+    return true;
+}
+
+void gp_kv_cache_close(gp_kv_cache *cache) {
+    for (int i = 0; i < cache->layers && cache->layer_pages != NULL; i++)
+        cache->backend->ops->release(cache->backend, cache->layer_pages[i]);
+    gp_free(cache->layer_pages);
+    gp_free(cache->free_pages);
+    gp_free(cache->references);
+    *cache = (gp_kv_cache){0};
+}
+
+bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status) {
+    *table = (gp_page_table){.capacity = capacity};
+    table->pages = gp_allocate((size_t)capacity * sizeof *table->pages);
+    table->device_pages = backend->ops->allocate(backend, (size_t)capacity * sizeof *table->device_pages);
+    if (table->pages != NULL && table->device_pages != NULL) return true;
+    gp_free(table->pages);
+    backend->ops->release(backend, table->device_pages);
+    *table = (gp_page_table){0};
+    return gp_fail(status, "no memory for a table of %d pages", capacity);
+}
+
+void gp_page_table_close(gp_page_table *table, gp_kv_cache *cache) {
+    if (table->pages == NULL) return;
+    gp_page_table_release(table, cache);
+    gp_free(table->pages);
+    cache->backend->ops->release(cache->backend, table->device_pages);
+    *table = (gp_page_table){0};
+}
+
+bool gp_page_table_reserve(gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_status *status) {
+    int32_t needed = gp_pages_for(tokens), first = table->count;
+    if (needed > table->capacity)
+        return gp_fail(status, "%lld positions need %d pages; the table holds %d", (long long)tokens, needed, table->capacity);
+    if (needed - first > cache->free_count)
+        return gp_fail(status, "%lld positions need %d more pages; %d of %d are free", (long long)tokens, needed - first,
+                       cache->free_count, cache->page_count);
+    while (table->count < needed) {
+        int32_t page = cache->free_pages[--cache->free_count];
+        cache->references[page] = 1;
+        table->pages[table->count++] = page;
+    }
+    upload_pages(table, cache, first);
+    return true;
+}
+
+bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_page_table *fork,
+                        gp_status *status) {
+    int32_t full = (int32_t)(tokens / GP_PAGE_TOKENS), needed = gp_pages_for(tokens);
+    if (needed > table->count || needed > fork->capacity)
+        return gp_fail(status, "a fork of %lld positions needs %d pages; %d are written, the fork's table holds %d",
+                       (long long)tokens, needed, table->count, fork->capacity);
+    if (needed > full && cache->free_count == 0)
+        return gp_fail(status, "a fork needs one page for itself; none of %d is free", cache->page_count);
+    for (int32_t i = 0; i < full; i++) {
+        fork->pages[i] = table->pages[i];
+        cache->references[table->pages[i]]++;
+    }
+    fork->count = full;
+    upload_pages(fork, cache, 0);
+    if (needed == full) return true;
+    if (!gp_page_table_reserve(fork, cache, tokens, status)) return false;
+    size_t bytes = cache->page_bytes, from = (size_t)table->pages[full] * bytes, to = (size_t)fork->pages[full] * bytes;
+    for (int layer = 0; layer < cache->layers; layer++) {
+        char *pages = cache->layer_pages[layer];
+        cache->backend->ops->copy(cache->backend, pages + to, pages + from, bytes);
+    }
+    return true;
+}
+
+void gp_page_table_release(gp_page_table *table, gp_kv_cache *cache) {
+    while (table->count > 0) {
+        int32_t page = table->pages[--table->count];
+        if (--cache->references[page] == 0) cache->free_pages[cache->free_count++] = page;
+    }
+}
+
+static void upload_pages(gp_page_table *table, gp_kv_cache *cache, int32_t first) {
+    cache->backend->ops->upload(cache->backend, table->device_pages + first, table->pages + first,
+                                (size_t)(table->count - first) * sizeof *table->pages);
+}

@@ -1,0 +1,198 @@
+#include "runtime/language.h"
+
+#include "kernels/base/memory.h"
+
+#include <math.h>
+
+static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
+                                const char *name);
+static void bind_rope(gp_language *language, gp_binder *binder);
+static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers, float *scratch);
+static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
+                      gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
+                      const gp_sequence *sequences, int sequence_count);
+static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
+                         const gp_language_buffers *buffers, int64_t rows);
+
+bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status) {
+    const gp_language_config *c = &config->language;
+    int64_t hidden = c->hidden_size, intermediate = c->intermediate_size;
+    language->config = *c;
+    language->head_dim = c->hidden_size / c->num_attention_heads;
+    language->group = c->num_attention_heads / c->num_key_value_heads;
+    language->positions = c->max_length;
+    language->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *language->layers);
+    if (language->layers == NULL) return gp_fail(status, "no memory for %d layers", c->num_hidden_layers);
+    language->embeddings = gp_bind_matrix(binder, c->vocab_size, hidden, "model.tok_embeddings.weight");
+    language->output = gp_bind_matrix(binder, c->vocab_size, hidden, "output.weight");
+    language->norm.weight = gp_bind_vector(binder, hidden, "model.norm.weight");
+    int64_t packed = (int64_t)c->num_key_value_heads * (language->group + 2) * language->head_dim;
+    for (int i = 0; i < c->num_hidden_layers; i++) {
+        gp_language_layer *layer = &language->layers[i];
+        layer->attention_norm.weight = gp_bind_vector(binder, hidden, "model.layers.%d.attention_norm.weight", i);
+        layer->ffn_norm.weight = gp_bind_vector(binder, hidden, "model.layers.%d.ffn_norm.weight", i);
+        layer->wqkv = bind_lora(language, binder, packed, hidden, i, "attention.wqkv");
+        layer->wo = bind_lora(language, binder, hidden, hidden, i, "attention.wo");
+        layer->w1 = bind_lora(language, binder, intermediate, hidden, i, "feed_forward.w1");
+        layer->w3 = bind_lora(language, binder, intermediate, hidden, i, "feed_forward.w3");
+        layer->w2 = bind_lora(language, binder, hidden, intermediate, i, "feed_forward.w2");
+    }
+    bind_rope(language, binder);
+    return true;
+}
+
+void gp_language_free(gp_language *language) {
+    gp_free(language->layers);
+    language->layers = NULL;
+}
+
+static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
+                                const char *name) {
+    gp_lora_linear linear;
+    linear.weight = gp_bind_matrix(binder, out, in, "model.layers.%d.%s.weight", layer, name);
+    linear.a = gp_bind_matrix(binder, GP_ANY, in, "model.layers.%d.%s.Plora_A.weight", layer, name);
+    int64_t rank = linear.a.data != NULL ? linear.a.rows : GP_ANY;
+    linear.b = gp_bind_matrix(binder, out, rank, "model.layers.%d.%s.Plora_B.weight", layer, name);
+    if (rank > language->rank) language->rank = rank;
+    return linear;
+}
+
+/**
+ * cos and sin of position·theta^(−2i/d), rounded where the official code rounds: the inverse frequencies, the positions
+ * and their product are f32. At position 4,000 an angle is off by up to 1e-4 that way, which an exact table would not be.
+ */
+static void bind_rope(gp_language *language, gp_binder *binder) {
+    int half = language->head_dim / 2;
+    const gp_language_config *c = &language->config;
+    float factor = c->rope_scaling_type == GP_ROPE_LINEAR ? c->rope_scaling_factor : 1.0f;
+    size_t count = (size_t)language->positions * (size_t)half;
+    float *cosine = gp_allocate(count * sizeof *cosine), *sine = gp_allocate(count * sizeof *sine);
+    for (int i = 0; i < half && cosine != NULL && sine != NULL; i++) {
+        float exponent = (float)(2 * i) / (float)language->head_dim;
+        float frequency = 1.0f / (float)pow((double)c->rope_theta, (double)exponent);
+        for (int position = 0; position < language->positions; position++) {
+            float angle = (float)position / factor * frequency;
+            cosine[(size_t)position * (size_t)half + (size_t)i] = (float)cos((double)angle);
+            sine[(size_t)position * (size_t)half + (size_t)i] = (float)sin((double)angle);
+        }
+    }
+    if (cosine != NULL && sine != NULL) {
+        language->cosine = gp_binder_place(binder, cosine, count);
+        language->sine = gp_binder_place(binder, sine, count);
+    } else {
+        gp_fail_more(&binder->problems, "\n  no memory for rope tables of %d positions", language->positions);
+        binder->problem_count++;
+    }
+    gp_free(cosine);
+    gp_free(sine);
+}
+
+void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena, gp_language_buffers *buffers) {
+    const gp_language_config *c = &language->config;
+    size_t n = (size_t)rows, hidden = (size_t)c->hidden_size, rank = (size_t)language->rank;
+    size_t packed = (size_t)(c->num_key_value_heads * (language->group + 2) * language->head_dim);
+    buffers->rows = rows;
+    buffers->x = gp_arena_take(arena, n * hidden, sizeof(float));
+    buffers->image_row = gp_arena_take(arena, n, 1);
+    buffers->ids = gp_arena_take(arena, n, sizeof(int32_t));
+    buffers->normed = gp_arena_take(arena, n * hidden, sizeof(float));
+    buffers->lora1 = gp_arena_take(arena, n * rank, sizeof(float));
+    buffers->lora2 = gp_arena_take(arena, n * rank, sizeof(float));
+    size_t mark = gp_arena_mark(arena); /* attention's buffers, the feed-forward's and the final rows take turns */
+    buffers->qkv = gp_arena_take(arena, n * packed, sizeof(float));
+    buffers->q = gp_arena_take(arena, n * hidden, sizeof(float));
+    buffers->attended = gp_arena_take(arena, n * hidden, sizeof(float));
+    size_t end = gp_arena_mark(arena);
+    gp_arena_rewind(arena, mark);
+    buffers->hidden = gp_arena_take(arena, n * (size_t)c->intermediate_size, sizeof(float));
+    end = gp_arena_mark(arena) > end ? gp_arena_mark(arena) : end;
+    gp_arena_rewind(arena, mark);
+    buffers->final = gp_arena_take(arena, n * hidden, sizeof(float));
+    if (gp_arena_mark(arena) < end) gp_arena_rewind(arena, end); /* what the caller takes next stands beside all */
+}
+
+void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                         int64_t rows, const gp_sequence *sequences, int sequence_count, const gp_kv_cache *cache) {
+    for (int i = 0; i < language->config.num_hidden_layers; i++) {
+        attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows, sequences,
+                  sequence_count);
+        feed_forward(language, &language->layers[i], backend, buffers, rows);
+    }
+}
+
+static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
+                      gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
+                      const gp_sequence *sequences, int sequence_count) {
+    const gp_ops *ops = backend->ops;
+    int hidden = language->config.hidden_size;
+    gp_partial_lora qkv_lora = lora_of(&layer->wqkv, buffers, buffers->lora1);
+    gp_partial_lora out_lora = lora_of(&layer->wo, buffers, buffers->lora1);
+    gp_apply_norm(backend, &layer->attention_norm, buffers->x, rows, hidden, language->config.rms_norm_eps,
+                  buffers->normed);
+    ops->linear(backend, &(gp_linear){.x = buffers->normed,
+                                      .rows = rows,
+                                      .weight = layer->wqkv.weight,
+                                      .lora = &qkv_lora,
+                                      .y = buffers->qkv});
+    ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
+                                                .sequences = sequences,
+                                                .sequence_count = sequence_count,
+                                                .group = language->group,
+                                                .cosine = language->cosine,
+                                                .sine = language->sine,
+                                                .cache = cache,
+                                                .q = buffers->q});
+    ops->paged_attention(backend, &(gp_paged_attention){.q = buffers->q,
+                                                        .sequences = sequences,
+                                                        .sequence_count = sequence_count,
+                                                        .group = language->group,
+                                                        .cache = cache,
+                                                        .scale = 1.0f / sqrtf((float)language->head_dim),
+                                                        .y = buffers->attended});
+    ops->linear(backend, &(gp_linear){.x = buffers->attended,
+                                      .rows = rows,
+                                      .weight = layer->wo.weight,
+                                      .lora = &out_lora,
+                                      .residual = buffers->x,
+                                      .y = buffers->x});
+}
+
+static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
+                         const gp_language_buffers *buffers, int64_t rows) {
+    const gp_ops *ops = backend->ops;
+    gp_partial_lora lora1 = lora_of(&layer->w1, buffers, buffers->lora1);
+    gp_partial_lora lora3 = lora_of(&layer->w3, buffers, buffers->lora2);
+    gp_partial_lora lora2 = lora_of(&layer->w2, buffers, buffers->lora1);
+    gp_apply_norm(backend, &layer->ffn_norm, buffers->x, rows, language->config.hidden_size,
+                  language->config.rms_norm_eps, buffers->normed);
+    ops->linear_swiglu(backend, &(gp_linear_swiglu){.x = buffers->normed,
+                                                    .rows = rows,
+                                                    .w1 = layer->w1.weight,
+                                                    .w3 = layer->w3.weight,
+                                                    .lora1 = &lora1,
+                                                    .lora3 = &lora3,
+                                                    .y = buffers->hidden});
+    ops->linear(backend, &(gp_linear){.x = buffers->hidden,
+                                      .rows = rows,
+                                      .weight = layer->w2.weight,
+                                      .lora = &lora2,
+                                      .residual = buffers->x,
+                                      .y = buffers->x});
+}
+
+static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers, float *scratch) {
+    return (gp_partial_lora){linear->a, linear->b, buffers->image_row, scratch};
+}
+
+void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                       int64_t first_row, int64_t rows) {
+    int hidden = language->config.hidden_size;
+    gp_apply_norm(backend, &language->norm, buffers->x + first_row * hidden, rows, hidden,
+                  language->config.rms_norm_eps, buffers->final);
+}
+
+void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                        int64_t rows, float *logits) {
+    backend->ops->linear(
+        backend, &(gp_linear){.x = buffers->final, .rows = rows, .weight = language->output, .y = logits});
+}

@@ -1,0 +1,63 @@
+/**
+ * The language model: InternLM2 with partial LoRA on image rows, grouped-query attention over a paged KV cache (spec:
+ * model.md, section 4; InternLM2 arXiv 2403.17297, partial LoRA arXiv 2401.16420). One function carries rows of any number
+ * of sequences, whether a prompt, a piece of one, or one decoded token each.
+ */
+#pragma once
+
+#include "kernels/base/memory.h"
+#include "loaders/config/config.h"
+#include "runtime/kv_cache.h"
+#include "runtime/layers.h"
+
+/** W with the LoRA that image rows add. */
+typedef struct gp_lora_linear {
+    gp_matrix weight, a, b;
+} gp_lora_linear;
+
+typedef struct gp_language_layer {
+    gp_norm_weights attention_norm, ffn_norm;
+    gp_lora_linear wqkv, wo, w1, w2, w3;
+} gp_language_layer;
+
+typedef struct gp_language {
+    gp_language_config config;
+    int head_dim, group; /* group: query heads a kv head */
+    int64_t rank;        /* the largest of all LoRAs */
+    int positions;       /* that the rope tables hold: max_length */
+    gp_matrix embeddings, output;
+    gp_language_layer *layers;
+    gp_norm_weights norm;
+    const float *cosine, *sine; /* [positions, head_dim/2] */
+} gp_language;
+
+/** Buffers for up to `rows` rows, backend memory; laid out by gp_language_layout. */
+typedef struct gp_language_buffers {
+    int64_t rows;
+    float *x;         /* [rows, hidden]: the residual stream, filled by the caller */
+    uint8_t *image_row; /* [rows] */
+    int32_t *ids;     /* [rows] */
+    float *normed, *qkv, *q, *attended, *hidden;
+    float *lora1, *lora2; /* [rows, rank] */
+    float *final;     /* [rows, hidden]: after the final norm */
+} gp_language_buffers;
+
+bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status);
+void gp_language_free(gp_language *language);
+
+void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena, gp_language_buffers *buffers);
+
+/**
+ * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their pages, which
+ * must be there. x then holds the last layer's output, before the final norm.
+ */
+void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                         int64_t rows, const gp_sequence *sequences, int sequence_count, const gp_kv_cache *cache);
+
+/** final = the final norm of `rows` rows of x from first_row on, into buffers->final's first rows. */
+void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                       int64_t first_row, int64_t rows);
+
+/** logits [rows, vocabulary] of the first `rows` rows of buffers->final. */
+void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
+                        int64_t rows, float *logits);

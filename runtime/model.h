@@ -1,0 +1,31 @@
+/** A whole model: what its folder holds, bound and ready to run on a backend. */
+#pragma once
+
+#include "loaders/tokenizer/tokenizer.h"
+#include "runtime/geopixel.h"
+#include "runtime/grounding.h"
+#include "runtime/language.h"
+#include "runtime/mask_decoder.h"
+#include "runtime/vision.h"
+
+typedef struct gp_model {
+    gp_backend *backend; /* not owned */
+    gp_checkpoint *checkpoint;
+    gp_config config;
+    gp_tokenizer *tokenizer;
+    int seg_token; /* the id of [SEG] */
+    gp_vision vision;
+    gp_language language;
+    gp_grounding grounding;
+    gp_mask_decoder masks;
+    void **owned; /* converted tensors in backend memory */
+    size_t owned_count;
+    uint64_t weight_bytes, converted_bytes;
+} gp_model;
+
+/**
+ * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs. `unexpected` receives the names of
+ * tensors that nobody knows (empty when there are none). On failure nothing is left open.
+ */
+bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected, gp_status *status);
+void gp_model_close(gp_model *model);

@@ -1,0 +1,203 @@
+#include "runtime/vision.h"
+
+#include "kernels/base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/** Views that go through the tower together: enough to fill a processor, few enough to bound memory. */
+enum { VIEW_BATCH = 4 };
+
+static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+static const float clip_deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+
+static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
+                         const gp_vision_buffers *buffers, const gp_observer *observer, int first, int count);
+static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,
+                          const gp_vision_buffers *buffers, int views, float *x);
+
+bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binder, gp_status *status) {
+    const gp_vision_config *c = &config->vision;
+    const char *tower = "vit.vision_tower.vision_model";
+    int64_t hidden = c->hidden_size, width = config->language.hidden_size;
+    char name[128];
+    vision->config = *c;
+    vision->grid = c->image_size / c->patch_size;
+    vision->width = (int)width;
+    vision->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *vision->layers);
+    if (vision->layers == NULL) return gp_fail(status, "no memory for %d vision layers", c->num_hidden_layers);
+
+    vision->patch = gp_bind_convolution(binder, hidden, 3, c->patch_size, "%s.embeddings.patch_embedding.weight", tower);
+    int64_t patches = (int64_t)vision->grid * vision->grid, position_shape[2] = {patches + 1, hidden};
+    float *class = gp_bind_host(binder, 1, &hidden, "%s.embeddings.class_embedding", tower);
+    float *positions = gp_bind_host(binder, 2, position_shape, "%s.embeddings.position_embedding.weight", tower);
+    if (class != NULL && positions != NULL) {
+        for (int64_t i = 0; i < hidden; i++) class[i] += positions[i];
+        vision->class_row = gp_binder_place(binder, class, (size_t)hidden);
+        vision->positions = gp_binder_place(binder, positions + hidden, (size_t)(patches * hidden));
+    }
+    gp_free(class);
+    gp_free(positions);
+    snprintf(name, sizeof name, "%s.pre_layrnorm", tower);
+    vision->pre_norm = gp_bind_norm(binder, hidden, name);
+    for (int i = 0; i < c->num_hidden_layers; i++) {
+        gp_vision_layer *layer = &vision->layers[i];
+        const struct {
+            gp_affine *layer;
+            int64_t out, in;
+            const char *name;
+        } parts[] = {
+            {&layer->q, hidden, hidden, "self_attn.q_proj"},  {&layer->k, hidden, hidden, "self_attn.k_proj"},
+            {&layer->v, hidden, hidden, "self_attn.v_proj"},  {&layer->out, hidden, hidden, "self_attn.out_proj"},
+            {&layer->fc1, c->intermediate_size, hidden, "mlp.fc1"}, {&layer->fc2, hidden, c->intermediate_size, "mlp.fc2"},
+        };
+        for (size_t part = 0; part < sizeof parts / sizeof *parts; part++) {
+            snprintf(name, sizeof name, "%s.encoder.layers.%d.%s", tower, i, parts[part].name);
+            *parts[part].layer = gp_bind_affine(binder, parts[part].out, parts[part].in, name);
+        }
+        snprintf(name, sizeof name, "%s.encoder.layers.%d.layer_norm1", tower, i);
+        layer->norm1 = gp_bind_norm(binder, hidden, name);
+        snprintf(name, sizeof name, "%s.encoder.layers.%d.layer_norm2", tower, i);
+        layer->norm2 = gp_bind_norm(binder, hidden, name);
+    }
+    vision->project1 = gp_bind_affine(binder, width, 4 * hidden, "vision_proj.0");
+    vision->project2 = gp_bind_affine(binder, width, width, "vision_proj.2");
+    float *row_end = gp_bind_host(binder, 4, (int64_t[]){1, 1, 1, 4 * hidden}, "plora_sub_GN");
+    float *global_end = gp_bind_host(binder, 3, (int64_t[]){1, 1, 4 * hidden}, "plora_glb_GN");
+    if (row_end != NULL) vision->row_end = gp_binder_place(binder, row_end, (size_t)(4 * hidden));
+    if (global_end != NULL) vision->global_end = gp_binder_place(binder, global_end, (size_t)(4 * hidden));
+    gp_free(row_end);
+    gp_free(global_end);
+    return true;
+}
+
+void gp_vision_free(gp_vision *vision) {
+    gp_free(vision->layers);
+    vision->layers = NULL;
+}
+
+int64_t gp_vision_tokens(const gp_vision *vision, int rows, int columns) {
+    int64_t side = vision->grid / 2;
+    return ((int64_t)rows * columns + 1) * side * side + 1 + (rows + 1) * side;
+}
+
+static int64_t view_rows(const gp_vision *vision) {
+    return 1 + (int64_t)vision->grid * vision->grid;
+}
+
+void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena, gp_vision_buffers *buffers) {
+    const gp_vision_config *c = &vision->config;
+    int64_t views = 1 + (int64_t)rows * columns, batch = views < VIEW_BATCH ? views : VIEW_BATCH;
+    int64_t hidden = c->hidden_size, batch_rows = batch * view_rows(vision), tokens = gp_vision_tokens(vision, rows, columns);
+    buffers->features = gp_arena_take(arena, (size_t)(views * view_rows(vision) * hidden), sizeof(float));
+    size_t mark = gp_arena_mark(arena);
+    buffers->pixels = gp_arena_take(arena, (size_t)(batch * 3 * c->image_size * c->image_size), sizeof(float));
+    buffers->patches =
+        gp_arena_take(arena, (size_t)(vision->grid * vision->grid) * (size_t)vision->patch.columns, sizeof(float));
+    buffers->normed = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
+    buffers->qkv = gp_arena_take(arena, (size_t)(batch_rows * 3 * hidden), sizeof(float));
+    buffers->attended = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
+    buffers->hidden = gp_arena_take(arena, (size_t)(batch_rows * c->intermediate_size), sizeof(float));
+    gp_arena_rewind(arena, mark); /* the tower is done when merging begins */
+    buffers->merged = gp_arena_take(arena, (size_t)(tokens * 4 * hidden), sizeof(float));
+    buffers->projected = gp_arena_take(arena, (size_t)(tokens * vision->width), sizeof(float));
+}
+
+bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
+                      const gp_vision_buffers *buffers, const gp_observer *observer,
+                      bool (*step)(void *user, int done, int total), void *user, float *tokens) {
+    int views = 1 + input->rows * input->columns, hidden = vision->config.hidden_size;
+    for (int first = 0; first < views; first += VIEW_BATCH) {
+        int count = views - first < VIEW_BATCH ? views - first : VIEW_BATCH;
+        encode_views(vision, backend, input, buffers, observer, first, count);
+        if (!step(user, first + count, views)) return false;
+    }
+    int64_t rows = gp_vision_tokens(vision, input->rows, input->columns);
+    backend->ops->merge_tokens(backend, &(gp_merge_tokens){.features = buffers->features,
+                                                           .grid = vision->grid,
+                                                           .channels = hidden,
+                                                           .rows = input->rows,
+                                                           .columns = input->columns,
+                                                           .row_end = vision->row_end,
+                                                           .global_end = vision->global_end,
+                                                           .y = buffers->merged});
+    gp_apply_affine(backend, &vision->project1, buffers->merged, rows, GP_ACTIVATION_GELU, NULL, buffers->projected);
+    gp_apply_affine(backend, &vision->project2, buffers->projected, rows, GP_ACTIVATION_NONE, NULL, tokens);
+    gp_observe(observer, backend, "image_tokens", tokens, 0, rows, vision->width);
+    return true;
+}
+
+/** Views first … to features. */
+static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
+                         const gp_vision_buffers *buffers, const gp_observer *observer, int first, int count) {
+    const gp_ops *ops = backend->ops;
+    int side = vision->config.image_size, hidden = vision->config.hidden_size;
+    int64_t rows = view_rows(vision);
+    float *x = buffers->features + first * rows * hidden; // [count, 1 + grid², hidden]
+    gp_crop_views views = {.canvas = input->canvas,
+                           .rows = input->rows,
+                           .columns = input->columns,
+                           .side = side,
+                           .first_view = first,
+                           .views = count,
+                           .y = buffers->pixels};
+    for (int i = 0; i < 3; i++) {
+        views.mean[i] = clip_mean[i];
+        views.deviation[i] = clip_deviation[i];
+    }
+    ops->crop_views(backend, &views);
+    gp_observe(observer, backend, "crops", buffers->pixels, (int64_t)first * 3 * side, (int64_t)count * 3 * side, side);
+    for (int view = 0; view < count; view++) {
+        float *target = x + view * rows * hidden;
+        ops->patches(backend, &(gp_patches){.x = buffers->pixels + (int64_t)view * 3 * side * side,
+                                            .channels = 3,
+                                            .height = side,
+                                            .width = side,
+                                            .patch = vision->config.patch_size,
+                                            .stride = vision->config.patch_size,
+                                            .y = buffers->patches});
+        ops->copy(backend, target, vision->class_row, (size_t)hidden * sizeof(float));
+        ops->linear(backend, &(gp_linear){.x = buffers->patches,
+                                          .rows = rows - 1,
+                                          .weight = vision->patch,
+                                          .residual = vision->positions,
+                                          .y = target + hidden});
+    }
+    gp_apply_norm(backend, &vision->pre_norm, x, count * rows, hidden, vision->config.layer_norm_eps, x);
+    for (int i = 0; i < vision->config.num_hidden_layers; i++)
+        encoder_layer(vision, &vision->layers[i], backend, buffers, count, x);
+    gp_observe(observer, backend, "vit", x, first * rows, count * rows, hidden);
+}
+
+static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,
+                          const gp_vision_buffers *buffers, int views, float *x) {
+    int hidden = vision->config.hidden_size, heads = vision->config.num_attention_heads;
+    int64_t per_view = view_rows(vision), rows = views * per_view;
+    float epsilon = vision->config.layer_norm_eps;
+    gp_apply_norm(backend, &layer->norm1, x, rows, hidden, epsilon, buffers->normed);
+    const gp_affine *projections[3] = {&layer->q, &layer->k, &layer->v};
+    for (int i = 0; i < 3; i++) // side by side: [rows, 3, hidden]
+        backend->ops->linear(backend, &(gp_linear){.x = buffers->normed,
+                                                   .rows = rows,
+                                                   .weight = projections[i]->weight,
+                                                   .bias = projections[i]->bias,
+                                                   .y = buffers->qkv + i * hidden,
+                                                   .y_stride = 3 * hidden});
+    backend->ops->attention(backend, &(gp_attention){.q = buffers->qkv,
+                                                     .k = buffers->qkv + hidden,
+                                                     .v = buffers->qkv + 2 * hidden,
+                                                     .q_stride = 3 * hidden,
+                                                     .kv_stride = 3 * hidden,
+                                                     .sequences = views,
+                                                     .queries = per_view,
+                                                     .keys = per_view,
+                                                     .heads = heads,
+                                                     .head_dim = hidden / heads,
+                                                     .scale = 1.0f / sqrtf((float)(hidden / heads)),
+                                                     .y = buffers->attended,
+                                                     .y_stride = hidden});
+    gp_apply_affine(backend, &layer->out, buffers->attended, rows, GP_ACTIVATION_NONE, x, x);
+    gp_apply_norm(backend, &layer->norm2, x, rows, hidden, epsilon, buffers->normed);
+    gp_apply_affine(backend, &layer->fc1, buffers->normed, rows, GP_ACTIVATION_QUICK_GELU, NULL, buffers->hidden);
+    gp_apply_affine(backend, &layer->fc2, buffers->hidden, rows, GP_ACTIVATION_NONE, x, x);
+}
