@@ -64,8 +64,6 @@ bool gp_text_stream_open(const gp_tokenizer *tokenizer, size_t max_tokens, gp_te
                          gp_status *status);
 void gp_text_stream_close(gp_text_stream *stream);
 
-/** Empties the stream. */
-void gp_text_stream_reset(gp_text_stream *stream);
 
 /**
  * Adds one id and returns the text that became certain (UTF-8, terminated, possibly empty; valid until the
@@ -76,5 +74,5 @@ const char *gp_text_stream_push(gp_text_stream *stream, int32_t id);
 /** What was still held back; the stream then holds the whole text. */
 const char *gp_text_stream_finish(gp_text_stream *stream);
 
-/** All text so far, held back or not: after gp_text_stream_finish, the whole answer. */
+/** After gp_text_stream_finish: the whole text. Valid as long as the stream. */
 const char *gp_text_stream_text(const gp_text_stream *stream);

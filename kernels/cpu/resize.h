@@ -1,0 +1,41 @@
+/** What the resizes share: the taps of a target position, and the weights of the cubic kernel. */
+#pragma once
+
+#include "kernels/ops.h"
+
+#include <math.h>
+
+/** The source positions first … first + count − 1 that a target position is made of; weights stand elsewhere. */
+typedef struct gp_taps {
+    int32_t first, count;
+} gp_taps;
+
+/** The most taps of a position when `source` pixels become `target`. */
+static inline int gp_resize_taps_max(int source, int target) {
+    double scale = (double)source / target;
+    return (int)ceil(scale < 1 ? 1 : scale) * 2 + 1;
+}
+
+/** Bytes for the taps and weights of all target positions, a multiple of 8. */
+static inline size_t gp_resize_taps_bytes(int source, int target, size_t weight_bytes) {
+    size_t bytes = (size_t)target * (sizeof(gp_taps) + (size_t)gp_resize_taps_max(source, target) * weight_bytes);
+    return (bytes + 7) / 8 * 8;
+}
+
+static inline int gp_clamp(int index, int size) {
+    return index < 0 ? 0 : index >= size ? size - 1 : index;
+}
+
+/**
+ * The four weights of cubic convolution (A = −0.75, align_corners false) for target position `index`, and the first of
+ * their source positions, which may lie outside: the caller clamps. In f32, as torch computes them.
+ */
+static inline int gp_cubic_taps(float scale, int index, float weight[4]) {
+    const float a = -0.75f;
+    float source = scale * ((float)index + 0.5f) - 0.5f, below = floorf(source), t = source - below;
+    for (int i = 0; i < 4; i++) {
+        float x = i == 0 ? t + 1 : i == 1 ? t : i == 2 ? 1 - t : 2 - t;
+        weight[i] = i == 1 || i == 2 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+    }
+    return (int)below - 1;
+}

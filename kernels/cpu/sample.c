@@ -1,0 +1,62 @@
+/** The choice of the next token: the largest logit, or a draw from the most likely ones. */
+#include "kernels/cpu/cpu.h"
+
+#include <math.h>
+
+static int32_t largest(const float *logits, int count);
+static void sort_by_logit(const float *logits, int32_t *order, int count);
+
+void GP_CPU(sample)(gp_backend *backend, const gp_sample *sample) {
+    (void)backend;
+    const float *logits = sample->logits;
+    int32_t best = largest(logits, sample->count);
+    *sample->token = best;
+    if (sample->temperature <= 0) return;
+    int32_t *order = sample->order;
+    for (int32_t i = 0; i < sample->count; i++) order[i] = i;
+    sort_by_logit(logits, order, sample->count);
+    double scale = 1.0 / (double)sample->temperature, total = 0, kept = 0, passed = 0;
+    for (int i = 0; i < sample->count; i++) total += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
+    int set = 0;
+    while (set < sample->count && (set == 0 || kept < (double)sample->top_p * total))
+        kept += exp(((double)logits[order[set++]] - (double)logits[best]) * scale);
+    for (int i = 0; i < set; i++) {
+        passed += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
+        *sample->token = order[i];
+        if (passed > sample->uniform * kept) break;
+    }
+}
+
+static int32_t largest(const float *logits, int count) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < count; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/** Whether token a comes before token b: more likely, or as likely and smaller. */
+static bool before(const float *logits, int32_t a, int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+}
+
+/** Heap sort: in place, without recursion and without memory, which the C library's sort may ask for. */
+static void sort_by_logit(const float *logits, int32_t *order, int count) {
+    for (int start = count / 2 - 1, end = count; end > 1;) {
+        int root;
+        if (start >= 0) {
+            root = start--;
+        } else {
+            int32_t swap = order[0];
+            order[0] = order[--end];
+            order[end] = swap;
+            root = 0;
+        }
+        for (int child; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && before(logits, order[child], order[child + 1])) child++;
+            if (!before(logits, order[root], order[child])) break;
+            int32_t swap = order[root];
+            order[root] = order[child];
+            order[child] = swap;
+        }
+    }
+}
