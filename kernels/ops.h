@@ -243,7 +243,7 @@ typedef struct gp_mask_upsample {
     const float *skip1, *skip0;
     const float *norm_weight, *norm_bias;
     float epsilon;
-    float *scratch; /* [2·masks·grid²·channels] */
+    float *scratch; /* [3·masks·grid²·channels] */
     float *y;       /* [masks, (4·grid)², channels/8] */
 } gp_mask_upsample;
 

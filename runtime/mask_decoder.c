@@ -178,7 +178,7 @@ void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, 
         *image_rows[i] = gp_arena_take(arena, image_values > token_values ? image_values : token_values, sizeof(float));
     gp_arena_rewind(arena, mark); /* the transformer is done when up-scaling begins */
     buffers->upscaled = gp_arena_take(arena, n * 16 * cells * (width / 8), sizeof(float));
-    buffers->upscale_scratch = gp_arena_take(arena, 2 * image_values, sizeof(float));
+    buffers->upscale_scratch = gp_arena_take(arena, 3 * image_values, sizeof(float));
 }
 
 void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks, int first,

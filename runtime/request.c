@@ -74,8 +74,9 @@ gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
     if (end == DONE) end = see(&s);
     if (end == DONE) end = answer(&s);
     if (end == DONE) find_phrases(&s);
-    if (end == DONE && s.seg_count > 0) end = ground(&s);
-    if (end == DONE && s.seg_count > 0) end = draw(&s);
+    bool masks = s.seg_count > 0; /* without, the grounding branch is not run: an observer sees its input alone */
+    if (end == DONE && (masks || run->observer != NULL)) end = ground(&s);
+    if (end == DONE && masks) end = draw(&s);
     if (end == DONE && !s.backend->ops->finish(s.backend, &s.status)) end = FAILED;
     begin_stage(&s, GP_STAGE_COUNT);
     gp_event event = {.type = end == FAILED ? GP_EVENT_ERROR : GP_EVENT_CANCELLED};
@@ -385,6 +386,11 @@ static outcome ground(state *s) {
     gp_grounding_layout(&s->model->grounding, image->width, image->height, &measure, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
     gp_grounding_layout(&s->model->grounding, image->width, image->height, &s->run->workplace->stage, &buffers);
+    if (s->seg_count == 0) {
+        gp_grounding_view(&s->model->grounding, s->backend, s->source, image->width, image->height,
+                          3 * (size_t)image->width, &buffers, s->run->observer);
+        return DONE;
+    }
     bool done = gp_grounding_encode(&s->model->grounding, s->backend, s->source, image->width, image->height,
                                     3 * (size_t)image->width, &buffers, s->run->observer, step, s, &s->maps);
     return done ? DONE : CANCELLED;

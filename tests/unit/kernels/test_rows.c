@@ -197,7 +197,7 @@ static void test_upsample(uint64_t *seed, gp_backend *backend, int masks, int gr
     float *norm_weight = random_floats(seed, c1, 1), *norm_bias = random_floats(seed, c1, 1);
     up.bias1 = bias1, up.bias2 = bias2, up.skip1 = skip1, up.skip0 = skip0;
     up.norm_weight = norm_weight, up.norm_bias = norm_bias;
-    up.scratch = poisoned_floats(2ll * masks * cells * channels);
+    up.scratch = poisoned_floats(3ll * masks * cells * channels);
     up.y = poisoned_floats(16ll * masks * cells * c0);
     backend->ops->mask_upsample(backend, &up);
     for (int mask = 0; mask < masks; mask++)
@@ -260,6 +260,7 @@ int main(void) {
         test_maps(&seed, backends[i], 2, 2, 1);
         test_upsample(&seed, backends[i], 2, 3, 64);
         test_upsample(&seed, backends[i], 1, 5, 16);
+        test_upsample(&seed, backends[i], 2, 26, 64); /* several tasks a linear: threads meet */
     }
     close_backends(backends, count);
     return check_done();
