@@ -1,0 +1,38 @@
+#include "tools/geopixel/interrupt.h"
+
+#include "tools/geopixel/exit_codes.h"
+#include "tools/geopixel/output_file.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+static _Atomic(gp_request *) cancelled_by_signal;
+static atomic_int signals;
+
+static void on_signal(int number) {
+    (void)number;
+    if (atomic_fetch_add(&signals, 1) > 0) {
+        gp_output_remove_all();
+        _exit(GP_EXIT_INTERRUPTED);
+    }
+    gp_request *request = atomic_load(&cancelled_by_signal);
+    if (request != NULL) gp_request_cancel(request);
+}
+
+void gp_interrupt_watch(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+void gp_interrupt_cancels(gp_request *request) {
+    atomic_store(&cancelled_by_signal, request);
+    if (request != NULL && gp_interrupted()) gp_request_cancel(request);
+}
+
+bool gp_interrupted(void) {
+    return atomic_load(&signals) > 0;
+}

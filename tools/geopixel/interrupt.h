@@ -1,0 +1,12 @@
+/** Ctrl-C: the first asks for a clean end, the second ends at once. SIGTERM is the same. */
+#pragma once
+
+#include "runtime/geopixel.h"
+
+/** Handles SIGINT and SIGTERM from now on, and ignores SIGPIPE: a closed pipe shows as a failed write. */
+void gp_interrupt_watch(void);
+
+/** The request that a signal cancels from now on; NULL: none. A signal that came before cancels it at once. */
+void gp_interrupt_cancels(gp_request *request);
+
+bool gp_interrupted(void);

@@ -1,0 +1,95 @@
+#include "tools/geopixel/output_file.h"
+
+#include "kernels/base/memory.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { OPEN_MAX_FILES = 16 };
+
+/* The temporary files that exist now, for gp_output_remove_all. */
+static const char *volatile open_files[OPEN_MAX_FILES];
+
+static void forget(const char *temporary) {
+    for (int i = 0; i < OPEN_MAX_FILES; i++)
+        if (open_files[i] == temporary) open_files[i] = NULL;
+}
+
+static void remember(const char *temporary) {
+    for (int i = 0; i < OPEN_MAX_FILES; i++) {
+        if (open_files[i] != NULL) continue;
+        open_files[i] = temporary;
+        return;
+    }
+}
+
+bool gp_output_open(gp_output_file *output, const char *path, gp_status *status) {
+    *output = (gp_output_file){.path = path};
+    if (path == NULL) return true;
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return gp_fail(status, "%s: cannot be written: it is there and not a regular file", path);
+    size_t length = strlen(path);
+    output->temporary = gp_allocate(length + 8);
+    if (output->temporary == NULL) return gp_fail(status, "%s: no memory", path);
+    memcpy(output->temporary, path, length);
+    memcpy(output->temporary + length, ".XXXXXX", 8);
+    int file = mkstemp(output->temporary);
+    if (file < 0) {
+        gp_fail(status, "%s: cannot be written: %s", path, strerror(errno));
+        gp_free(output->temporary);
+        output->temporary = NULL;
+        return false;
+    }
+    remember(output->temporary);
+    mode_t mask = umask(0); /* mkstemp gives a file to its owner alone; what is asked for is an ordinary one */
+    umask(mask);
+    fchmod(file, 0666 & ~mask);
+    output->stream = fdopen(file, "wb");
+    if (output->stream != NULL) return true;
+    close(file);
+    gp_output_discard(output);
+    return gp_fail(status, "%s: no memory", path);
+}
+
+bool gp_output_commit(gp_output_file *output, gp_status *status) {
+    if (output->stream == NULL) return true;
+    bool written = ferror(output->stream) == 0 && fflush(output->stream) == 0;
+    written = fclose(output->stream) == 0 && written;
+    output->stream = NULL;
+    if (written && rename(output->temporary, output->path) == 0) {
+        forget(output->temporary);
+        gp_free(output->temporary);
+        output->temporary = NULL;
+        return true;
+    }
+    gp_fail(status, "%s: cannot be written: %s", output->path, strerror(errno));
+    gp_output_discard(output);
+    return false;
+}
+
+void gp_output_discard(gp_output_file *output) {
+    if (output->stream != NULL) fclose(output->stream);
+    if (output->temporary != NULL) {
+        unlink(output->temporary);
+        forget(output->temporary);
+        gp_free(output->temporary);
+    }
+    *output = (gp_output_file){0};
+}
+
+void gp_output_remove_all(void) {
+    for (int i = 0; i < OPEN_MAX_FILES; i++)
+        if (open_files[i] != NULL) unlink(open_files[i]);
+}
+
+bool gp_output_same(const char *a, const char *b) {
+    struct stat first, second;
+    if (a == NULL || b == NULL) return false;
+    if (strcmp(a, b) == 0) return true;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}

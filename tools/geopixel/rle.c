@@ -1,0 +1,64 @@
+#include "tools/geopixel/rle.h"
+
+#include "kernels/base/memory.h"
+
+#include <string.h>
+
+static bool append(gp_rle *rle, size_t *capacity, uint32_t run) {
+    if (rle->count == *capacity) {
+        size_t larger = *capacity > 0 ? 2 * *capacity : 256;
+        uint32_t *grown = gp_grow(rle->runs, rle->count * sizeof *grown, larger * sizeof *grown);
+        if (grown == NULL) return false;
+        rle->runs = grown;
+        *capacity = larger;
+    }
+    rle->runs[rle->count++] = run;
+    return true;
+}
+
+bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle) {
+    *rle = (gp_rle){.width = width, .height = height};
+    size_t capacity = 0;
+    uint32_t run = 0;
+    uint8_t value = 0;
+    bool done = true;
+    for (int x = 0; x < width && done; x++) {
+        for (int y = 0; y < height && done; y++, run++) {
+            if (pixels[(size_t)y * (size_t)width + (size_t)x] == value) continue;
+            done = append(rle, &capacity, run);
+            run = 0;
+            value = !value;
+        }
+    }
+    done = done && append(rle, &capacity, run);
+    if (!done) gp_rle_free(rle);
+    return done;
+}
+
+void gp_rle_decode(const gp_rle *rle, uint8_t *pixels) {
+    size_t height = (size_t)rle->height, width = (size_t)rle->width, at = 0;
+    for (size_t i = 0; i < rle->count; i++)
+        for (uint32_t k = 0; k < rle->runs[i]; k++, at++) pixels[at % height * width + at / height] = i % 2 == 1;
+}
+
+char *gp_rle_text(const gp_rle *rle) {
+    char *text = gp_allocate(7 * rle->count + 1), *end = text; /* 33 bits with their sign are seven groups at most */
+    if (text == NULL) return NULL;
+    for (size_t i = 0; i < rle->count; i++) {
+        int64_t value = rle->runs[i];
+        if (i > 2) value -= rle->runs[i - 2];
+        for (bool more = true; more;) {
+            int group = (int)(value & 31);
+            value >>= 5;
+            more = (group & 16) != 0 ? value != -1 : value != 0;
+            *end++ = (char)((more ? group | 32 : group) + 48);
+        }
+    }
+    *end = '\0';
+    return text;
+}
+
+void gp_rle_free(gp_rle *rle) {
+    gp_free(rle->runs);
+    *rle = (gp_rle){0};
+}

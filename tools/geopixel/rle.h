@@ -1,0 +1,24 @@
+/** Masks as run lengths, column by column, and COCO's compressed text of them (pycocotools' rleToString). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** Runs of 0, 1, 0, … in column-major order; the first may be empty. Free with gp_rle_free. */
+typedef struct gp_rle {
+    int width, height;
+    uint32_t *runs;
+    size_t count;
+} gp_rle;
+
+/** The runs of bytes [height, width]; false when memory is out. */
+bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle);
+
+/** Bytes [height, width], 0 and 1. */
+void gp_rle_decode(const gp_rle *rle, uint8_t *pixels);
+
+/** COCO's text, terminated: each run (from the third on its difference to the one two before) in groups of five bits, lowest first. NULL when memory is out; free with gp_free. */
+char *gp_rle_text(const gp_rle *rle);
+
+void gp_rle_free(gp_rle *rle);

@@ -1,0 +1,44 @@
+/**
+ * What a person sees while it works: the answer on standard output, each phrase in its mask's colour where that is a
+ * terminal, and one line of progress on standard error, never mixed into the answer.
+ */
+#pragma once
+
+#include "runtime/geopixel.h"
+
+#include <stdio.h>
+
+typedef enum gp_colour_mode { GP_COLOURS_NONE, GP_COLOURS_256, GP_COLOURS_TRUE } gp_colour_mode;
+
+typedef struct gp_terminal {
+    FILE *out;
+    gp_colour_mode colours; /* NONE: the text as it is, tags included */
+    bool progress;          /* the progress line is wanted */
+    bool shares;            /* answer and progress go to the same terminal */
+    bool line_shown;        /* the progress line stands on the screen */
+    bool text_shown, line_ended;
+
+    /* The answer's tags, on a terminal. */
+    char held[8]; /* the beginning of what may be a tag */
+    int held_length, spaces, masks;
+    bool tag_passed, in_phrase;
+    double decode_start;
+} gp_terminal;
+
+/** Looks at standard output and error, TERM, COLORTERM and NO_COLOR. */
+void gp_terminal_open(gp_terminal *terminal, bool quiet);
+
+/** The next piece of the answer. */
+void gp_terminal_text(gp_terminal *terminal, const char *text, size_t length);
+
+/** The end of the answer, or of all: what was held is shown, colours are reset, a line that was begun is ended. */
+void gp_terminal_end_text(gp_terminal *terminal);
+
+/** Rewrites the progress line. */
+void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int total);
+
+/** The progress line with a text of one's own. */
+void gp_terminal_note(gp_terminal *terminal, const char *text);
+
+/** Takes the progress line off the screen. */
+void gp_terminal_clear(gp_terminal *terminal);
