@@ -30,7 +30,8 @@ static bool phrase_before(const char *text, size_t end, gp_phrase *phrase) {
     end -= strlen(CLOSE);
     size_t begin = end;
     while (begin > 0 && !ends_with(text, begin, OPEN)) {
-        if (ends_with(text, begin, CLOSE) || ends_with(text, begin, SEG)) return false; /* of an earlier one */
+        if (ends_with(text, begin, CLOSE) || ends_with(text, begin, SEG))
+            return false; /* of an earlier one */
         begin--;
     }
     if (!ends_with(text, begin, OPEN)) return false;

@@ -10,8 +10,8 @@
 enum { NAME_MAX_LENGTH = 256, SHOWN_UNEXPECTED = 5 };
 
 /*
- * Tensors of the released checkpoints that serve other tasks, training or video: `prefix` starts or `part` occurs in
- * the name. Never read, never worth a word.
+ * Tensors of the released checkpoints that serve other tasks, training or video: `prefix` starts or `part`
+ * occurs in the name. Never read, never worth a word.
  */
 static const char *const other_prefixes[] = {
     "model.visual_model.memory_",
@@ -51,7 +51,8 @@ gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const
     return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1]};
 }
 
-gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name, ...) {
+gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name,
+                              ...) {
     FORMAT_NAME(text, name);
     int64_t shape[4] = {out, in, side, side};
     const gp_tensor *tensor = want(binder, text, 4, shape);
@@ -64,8 +65,10 @@ static float *convert(gp_binder *binder, const gp_tensor *tensor) {
     gp_status status = {0};
     const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
     float *host = data != NULL ? gp_allocate((size_t)tensor->count * sizeof *host) : NULL;
-    if (host == NULL) problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "out of memory");
-    else gp_convert_to_f32(data, tensor->dtype, (size_t)tensor->count, host);
+    if (host == NULL)
+        problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "out of memory");
+    else
+        gp_convert_to_f32(data, tensor->dtype, (size_t)tensor->count, host);
     gp_status_clear(&status);
     return host;
 }
@@ -88,7 +91,8 @@ float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *nam
 const float *gp_binder_place(gp_binder *binder, const float *host, size_t count) {
     const gp_ops *ops = binder->backend->ops;
     void *memory = ops->allocate(binder->backend, count * sizeof *host);
-    if (memory == NULL || !append_pointer(&binder->owned, &binder->owned_count, &binder->owned_capacity, memory)) {
+    if (memory == NULL ||
+        !append_pointer(&binder->owned, &binder->owned_count, &binder->owned_capacity, memory)) {
         ops->release(binder->backend, memory);
         problem(binder, "no memory for %zu values", count);
         return NULL;
@@ -107,7 +111,8 @@ static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int6
         problem(binder, "%s: missing; %s is expected", name, expected);
         return NULL;
     }
-    if (!append_pointer((void ***)&binder->used, &binder->used_count, &binder->used_capacity, (void *)tensor)) {
+    if (!append_pointer((void ***)&binder->used, &binder->used_count, &binder->used_capacity,
+                        (void *)tensor)) {
         problem(binder, "%s: out of memory", name);
         return NULL;
     }
@@ -131,9 +136,11 @@ static const void *place(gp_binder *binder, const gp_tensor *tensor) {
     gp_status status = {0};
     size_t bytes = (size_t)tensor->count * gp_dtype_size(tensor->dtype);
     const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
-    const void *placed = data != NULL ? binder->backend->ops->place_weight(binder->backend, data, bytes) : NULL;
+    const void *placed =
+        data != NULL ? binder->backend->ops->place_weight(binder->backend, data, bytes) : NULL;
     if (placed == NULL)
-        problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "no room for it on the device");
+        problem(binder, "%s: %s", tensor->name,
+                gp_failed(&status) ? status.message : "no room for it on the device");
     gp_status_clear(&status);
     binder->weight_bytes += bytes;
     return placed;
@@ -160,11 +167,13 @@ bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpect
         return gp_fail(status, "%s: %d tensor%s not as config.json says:%s", folder, binder->problem_count,
                        binder->problem_count == 1 ? " is" : "s are", lines);
     }
-    if (binder->used_count > 0) qsort(binder->used, binder->used_count, sizeof *binder->used, compare_pointers);
+    if (binder->used_count > 0)
+        qsort(binder->used, binder->used_count, sizeof *binder->used, compare_pointers);
     int count = 0;
     for (size_t i = 0; i < gp_checkpoint_count(binder->checkpoint); i++) {
         const gp_tensor *tensor = gp_checkpoint_tensor(binder->checkpoint, i);
-        if (bsearch(&tensor, binder->used, binder->used_count, sizeof *binder->used, compare_pointers) != NULL)
+        if (bsearch(&tensor, binder->used, binder->used_count, sizeof *binder->used, compare_pointers) !=
+            NULL)
             continue;
         if (serves_other_tasks(tensor->name)) continue;
         if (count < SHOWN_UNEXPECTED) gp_fail_more(unexpected, "%s%s", count > 0 ? ", " : "", tensor->name);
@@ -195,8 +204,10 @@ static void format_shape(const int64_t *shape, int rank, char text[160]) {
     size_t length = (size_t)snprintf(text, 160, "[");
     for (int i = 0; i < rank && length < 130; i++) {
         if (i > 0) length += (size_t)snprintf(text + length, 160 - length, ", ");
-        if (shape[i] == GP_ANY) length += (size_t)snprintf(text + length, 160 - length, "any");
-        else length += (size_t)snprintf(text + length, 160 - length, "%lld", (long long)shape[i]);
+        if (shape[i] == GP_ANY)
+            length += (size_t)snprintf(text + length, 160 - length, "any");
+        else
+            length += (size_t)snprintf(text + length, 160 - length, "%lld", (long long)shape[i]);
     }
     snprintf(text + length, 160 - length, "]");
 }

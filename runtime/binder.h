@@ -1,6 +1,6 @@
 /**
- * Takes tensors out of a checkpoint by name and shape, and places them with the backend. All that is missing or misshapen is
- * collected, so that one message lists everything.
+ * Takes tensors out of a checkpoint by name and shape, and places them with the backend. All that is missing
+ * or misshapen is collected, so that one message lists everything.
  */
 #pragma once
 
@@ -24,7 +24,8 @@ typedef struct gp_binder {
 } gp_binder;
 
 /** A matrix [rows, columns] in the file's precision; rows and columns may be GP_ANY. printf-style name. */
-gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const char *name, ...) GP_PRINTF(4, 5);
+gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const char *name, ...)
+    GP_PRINTF(4, 5);
 
 /** A convolution kernel [out, in, side, side] as a matrix [out, in·side²]. */
 gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name, ...)
@@ -34,8 +35,8 @@ gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_
 const float *gp_bind_vector(gp_binder *binder, int64_t count, const char *name, ...) GP_PRINTF(3, 4);
 
 /**
- * A tensor of any shape as f32 in host memory, for forms that are derived from it: free with gp_free. `shape` has `rank`
- * entries, GP_ANY ones are replaced by what is there. NULL when it was missing or misshapen.
+ * A tensor of any shape as f32 in host memory, for forms that are derived from it: free with gp_free. `shape`
+ * has `rank` entries, GP_ANY ones are replaced by what is there. NULL when it was missing or misshapen.
  */
 float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *name, ...) GP_PRINTF(4, 5);
 
@@ -43,9 +44,9 @@ float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *nam
 const float *gp_binder_place(gp_binder *binder, const float *host, size_t count);
 
 /**
- * After all binding: fails with the list of problems when there are any. Otherwise sets `unexpected` (names of tensors that
- * nobody asked for and that are not known to serve other tasks, a few of them and their number; left empty when
- * there are none).
+ * After all binding: fails with the list of problems when there are any. Otherwise sets `unexpected` (names
+ * of tensors that nobody asked for and that are not known to serve other tasks, a few of them and their
+ * number; left empty when there are none).
  */
 bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpected, gp_status *status);
 

@@ -7,11 +7,13 @@ static int64_t ceiling_quotient(int64_t a, double b);
 static bool grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows);
 static int64_t image_tokens(int64_t columns, int64_t rows, int side, int patch);
 
-bool gp_divide(int width, int height, int side, int patch, const gp_divider_limits *limits, gp_division *division,
-               gp_status *status) {
-    if (width <= 0 || height <= 0) return gp_fail(status, "a picture of %d x %d has no pixels", width, height);
+bool gp_divide(int width, int height, int side, int patch, const gp_divider_limits *limits,
+               gp_division *division, gp_status *status) {
+    if (width <= 0 || height <= 0)
+        return gp_fail(status, "a picture of %d x %d has no pixels", width, height);
     if (width > SIDE_MAX || height > SIDE_MAX)
-        return gp_fail(status, "a picture of %d x %d: at most %d x %d can be divided", width, height, SIDE_MAX, SIDE_MAX);
+        return gp_fail(status, "a picture of %d x %d: at most %d x %d can be divided", width, height,
+                       SIDE_MAX, SIDE_MAX);
     bool transposed = width < height;
     int64_t longer = transposed ? height : width, shorter = transposed ? width : height;
     double ratio = (double)longer / (double)shorter;
@@ -23,20 +25,23 @@ bool gp_divide(int width, int height, int side, int patch, const gp_divider_limi
     for (;; scale--) {
         if (!grid_at(scale, ratio, side, &new_height, &rows))
             return gp_fail(status,
-                           "a picture of %d x %d is more than %lld times as long as wide: resized to %lld pixels it has no width",
+                           "a picture of %d x %d is more than %lld times as long as wide: resized to %lld "
+                           "pixels it has no width",
                            width, height, (long long)(scale * side), (long long)(scale * side));
         /* The grid as the encoder sees it: axes swapped back. */
         tokens = transposed ? image_tokens(rows, scale, side, patch) : image_tokens(scale, rows, side, patch);
-        bool fits = tokens <= limits->max_image_tokens && (limits->max_crops == 0 || scale * rows <= limits->max_crops);
+        bool fits = tokens <= limits->max_image_tokens &&
+                    (limits->max_crops == 0 || scale * rows <= limits->max_crops);
         if (fits) break;
         if (scale == 1) {
             if (limits->max_crops > 0 && rows > limits->max_crops)
-                return gp_fail(status, "a picture of %d x %d needs %lld crops at least; --max-crops is %d", width, height,
-                               (long long)rows, limits->max_crops);
-            return gp_fail(status,
-                           "a picture of %d x %d needs %lld image tokens at least; the context has room for %lld beside "
-                           "the text and the answer",
-                           width, height, (long long)tokens, (long long)limits->max_image_tokens);
+                return gp_fail(status, "a picture of %d x %d needs %lld crops at least; --max-crops is %d",
+                               width, height, (long long)rows, limits->max_crops);
+            return gp_fail(
+                status,
+                "a picture of %d x %d needs %lld image tokens at least; the context has room for %lld beside "
+                "the text and the answer",
+                width, height, (long long)tokens, (long long)limits->max_image_tokens);
         }
     }
     int64_t canvas_long = scale * side, canvas_short = rows * side;

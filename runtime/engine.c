@@ -1,6 +1,7 @@
 /**
- * The public interface: one thread owns the backend and takes requests from a queue, in their order. Callers meet it at
- * the queue's mutex alone; a request's cancel flag is an atomic of its own, so that a signal handler may set it.
+ * The public interface: one thread owns the backend and takes requests from a queue, in their order. Callers
+ * meet it at the queue's mutex alone; a request's cancel flag is an atomic of its own, so that a signal
+ * handler may set it.
  */
 #include "runtime/engine.h"
 
@@ -58,7 +59,8 @@ void gp_status_destroy(gp_status *status) {
 }
 
 const char *gp_stage_name(gp_stage stage) {
-    static const char *const names[GP_STAGE_COUNT] = {"prepare", "vision", "prefill", "decode", "grounding", "masks"};
+    static const char *const names[GP_STAGE_COUNT] = {"prepare", "vision",    "prefill",
+                                                      "decode",  "grounding", "masks"};
     return (int)stage >= 0 && stage < GP_STAGE_COUNT ? names[stage] : "";
 }
 
@@ -183,8 +185,10 @@ gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_s
     pthread_mutex_lock(&engine->mutex);
     bool closing = engine->closing;
     if (!closing) {
-        if (engine->last != NULL) engine->last->next = request;
-        else engine->first = request;
+        if (engine->last != NULL)
+            engine->last->next = request;
+        else
+            engine->first = request;
         engine->last = request;
         pthread_cond_broadcast(&engine->changed);
     }
@@ -220,16 +224,17 @@ static bool check_options(const gp_request_options *options, gp_status *status) 
     if (image->pixels == NULL || image->width <= 0 || image->height <= 0)
         return gp_fail(status, "the picture has no pixels: %d x %d", image->width, image->height);
     if (image->stride != 0 && image->stride < 3 * (size_t)image->width)
-        return gp_fail(status, "the picture's stride is %zu bytes; a row of %d pixels has %zu", image->stride, image->width,
-                       3 * (size_t)image->width);
+        return gp_fail(status, "the picture's stride is %zu bytes; a row of %d pixels has %zu", image->stride,
+                       image->width, 3 * (size_t)image->width);
     if (options->prompt == NULL || options->prompt[0] == '\0') return gp_fail(status, "the prompt is empty");
     if (options->on_event == NULL) return gp_fail(status, "a request needs on_event");
     if (options->crops < 0 || options->max_crops < 0 || options->max_new_tokens < 0)
-        return gp_fail(status, "crops %d, max_crops %d, max_new_tokens %d: none may be negative", options->crops,
-                       options->max_crops, options->max_new_tokens);
+        return gp_fail(status, "crops %d, max_crops %d, max_new_tokens %d: none may be negative",
+                       options->crops, options->max_crops, options->max_new_tokens);
     const gp_sampling *sampling = &options->sampling;
     if (!(sampling->temperature >= 0 && sampling->temperature <= 1e6f))
-        return gp_fail(status, "temperature %g: 0 (greedy) and more are possible", (double)sampling->temperature);
+        return gp_fail(status, "temperature %g: 0 (greedy) and more are possible",
+                       (double)sampling->temperature);
     if (!(sampling->top_p >= 0 && sampling->top_p <= 1))
         return gp_fail(status, "top_p %g: 0 to 1 are possible", (double)sampling->top_p);
     for (size_t i = 0; i < options->history_count; i++)
@@ -246,7 +251,8 @@ static bool copy_options(const gp_request_options *options, gp_request_options *
     copy->history = history;
     bool done = copy->prompt != NULL && history != NULL;
     for (size_t i = 0; done && i < options->history_count; i++) {
-        history[i] = (gp_turn){gp_copy_text(options->history[i].question), gp_copy_text(options->history[i].answer)};
+        history[i] =
+            (gp_turn){gp_copy_text(options->history[i].question), gp_copy_text(options->history[i].answer)};
         copy->history_count = i + 1;
         done = history[i].question != NULL && history[i].answer != NULL;
     }

@@ -15,13 +15,14 @@ static const float layer_norm_epsilon = 1e-6f;
 
 static void bind_positions(gp_grounding *grounding, gp_binder *binder);
 static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, int stage, bool pool);
-static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers, int side,
-                      const float *x, float *y);
+static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
+                      int side, const float *x, float *y);
 static void run_neck(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
                      const gp_observer *observer, const gp_grounding_maps *maps);
 static bool level_is_needed(const gp_grounding *grounding, int level);
 
-bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder, gp_status *status) {
+bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder,
+                       gp_status *status) {
     const gp_grounding_config *c = &config->grounding;
     char name[128];
     grounding->config = *c;
@@ -38,7 +39,8 @@ bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_bind
             grounding->blocks[index].last = i == c->stages[stage] - 1;
         }
     for (int level = 0; level < c->stage_count; level++) { /* `convs.0` is the coarsest map's */
-        snprintf(name, sizeof name, "model.visual_model.image_encoder.neck.convs.%d.conv", c->stage_count - 1 - level);
+        snprintf(name, sizeof name, "model.visual_model.image_encoder.neck.convs.%d.conv",
+                 c->stage_count - 1 - level);
         grounding->lateral[level] =
             gp_bind_affine_convolution(binder, grounding->width, (int64_t)c->embed_dim << level, 1, name);
     }
@@ -46,7 +48,8 @@ bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_bind
                                                     "model.visual_model.sam_mask_decoder.conv_s0");
     grounding->conv_s1 = gp_bind_affine_convolution(binder, grounding->width / 4, grounding->width, 1,
                                                     "model.visual_model.sam_mask_decoder.conv_s1");
-    float *embed = gp_bind_host(binder, 3, (int64_t[]){1, 1, grounding->width}, "model.visual_model.no_mem_embed");
+    float *embed =
+        gp_bind_host(binder, 3, (int64_t[]){1, 1, grounding->width}, "model.visual_model.no_mem_embed");
     if (embed != NULL) grounding->no_mem_embed = gp_binder_place(binder, embed, (size_t)grounding->width);
     gp_free(embed);
     return true;
@@ -68,7 +71,9 @@ static void bind_positions(gp_grounding *grounding, gp_binder *binder) {
     float *resized = gp_allocate((size_t)(width * side * side) * sizeof *resized);
     float *rows = gp_allocate((size_t)(width * side * side) * sizeof *rows);
     if (window != NULL && (side % wh != 0 || side % ww != 0)) {
-        gp_fail_more(&binder->problems, "\n  " TRUNK ".pos_embed_window: windows of %lld x %lld do not tile a map of %lld x %lld",
+        gp_fail_more(&binder->problems,
+                     "\n  " TRUNK
+                     ".pos_embed_window: windows of %lld x %lld do not tile a map of %lld x %lld",
                      (long long)wh, (long long)ww, (long long)side, (long long)side);
         binder->problem_count++;
     } else if (background != NULL && window != NULL && resized != NULL && rows != NULL) {
@@ -80,7 +85,8 @@ static void bind_positions(gp_grounding *grounding, gp_binder *binder) {
                         resized[(c * side + y) * side + x] + window[(c * wh + y % wh) * ww + x % ww];
         grounding->positions = gp_binder_place(binder, rows, (size_t)(width * side * side));
     } else if (resized == NULL || rows == NULL) {
-        gp_fail_more(&binder->problems, "\n  no memory for positions of a map of %lld x %lld", (long long)side, (long long)side);
+        gp_fail_more(&binder->problems, "\n  no memory for positions of a map of %lld x %lld",
+                     (long long)side, (long long)side);
         binder->problem_count++;
     }
     gp_free(background);
@@ -98,7 +104,8 @@ static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, in
     block->width_in = (int)width_in;
     block->width = (int)width;
     block->heads = c->num_heads << stage;
-    block->window = c->window_spec[pool ? stage - 1 : stage]; /* the first block still has the previous stage's */
+    block->window =
+        c->window_spec[pool ? stage - 1 : stage]; /* the first block still has the previous stage's */
     for (int i = 0; i < c->global_block_count; i++)
         if (c->global_att_blocks[i] == index) block->window = 0;
     const struct {
@@ -116,7 +123,8 @@ static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, in
         *parts[i].layer = gp_bind_affine(binder, parts[i].out, parts[i].in, name);
     }
     snprintf(name, sizeof name, TRUNK ".blocks.%d.mlp.layers.1", index);
-    block->fc2 = gp_bind_affine(binder, width, block->fc1.weight.data != NULL ? block->fc1.weight.rows : GP_ANY, name);
+    block->fc2 =
+        gp_bind_affine(binder, width, block->fc1.weight.data != NULL ? block->fc1.weight.rows : GP_ANY, name);
     snprintf(name, sizeof name, TRUNK ".blocks.%d.norm1", index);
     block->norm1 = gp_bind_norm(binder, width_in, name);
     snprintf(name, sizeof name, TRUNK ".blocks.%d.norm2", index);
@@ -148,7 +156,8 @@ void gp_grounding_layout(const gp_grounding *grounding, int width, int height, g
         if (cells_in * (size_t)block->width_in > in) in = cells_in * (size_t)block->width_in;
         /* attention's result, or before it the shortcut before pooling */
         if (out > attended) attended = out;
-        if (block->pool && cells_in * (size_t)block->width > attended) attended = cells_in * (size_t)block->width;
+        if (block->pool && cells_in * (size_t)block->width > attended)
+            attended = cells_in * (size_t)block->width;
         for (int k = 0; k < 2; k++)
             if (sizes[k] > wide) wide = sizes[k];
     }
@@ -163,9 +172,9 @@ void gp_grounding_layout(const gp_grounding *grounding, int width, int height, g
     size_t mark = gp_arena_mark(arena);
     buffers->pixels = gp_arena_take(arena, 3 * side * side, sizeof(float));
     buffers->scratch = gp_arena_take(arena, gp_whole_view_scratch(width, height, (int)side), 1);
-    buffers->patches =
-        gp_arena_take(arena, (size_t)(grounding->side * grounding->side) * (size_t)grounding->patch.weight.columns,
-                      sizeof(float));
+    buffers->patches = gp_arena_take(
+        arena, (size_t)(grounding->side * grounding->side) * (size_t)grounding->patch.weight.columns,
+        sizeof(float));
     gp_arena_rewind(arena, mark); /* the first map has used them up when the blocks begin */
     buffers->next = gp_arena_take(arena, map, sizeof(float));
     buffers->normed = gp_arena_take(arena, in, sizeof(float));
@@ -179,8 +188,9 @@ static bool level_is_needed(const gp_grounding *grounding, int level) {
     return level <= 2 || (level == coarsest && coarsest - 1 <= 2);
 }
 
-void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width, int height,
-                       size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer) {
+void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
+                       int height, size_t stride, const gp_grounding_buffers *buffers,
+                       const gp_observer *observer) {
     int side = grounding->config.image_size;
     gp_whole_view view = {.source = pixels,
                           .source_width = width,
@@ -198,8 +208,9 @@ void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const
 }
 
 bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                         int height, size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer,
-                         bool (*step)(void *user, int done, int total), void *user, const gp_grounding_maps *maps) {
+                         int height, size_t stride, const gp_grounding_buffers *buffers,
+                         const gp_observer *observer, bool (*step)(void *user, int done, int total),
+                         void *user, const gp_grounding_maps *maps) {
     int image = grounding->config.image_size, side = grounding->side;
     int64_t cells = (int64_t)side * side;
     gp_grounding_view(grounding, backend, pixels, width, height, stride, buffers, observer);
@@ -211,8 +222,8 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
                                                  .stride = PATCH_STRIDE,
                                                  .padding = PATCH_PADDING,
                                                  .y = buffers->patches});
-    gp_apply_affine(backend, &grounding->patch, buffers->patches, cells, GP_ACTIVATION_NONE, grounding->positions,
-                    buffers->x);
+    gp_apply_affine(backend, &grounding->patch, buffers->patches, cells, GP_ACTIVATION_NONE,
+                    grounding->positions, buffers->x);
     float *x = buffers->x, *next = buffers->next;
     for (int i = 0; i < grounding->block_count; i++) {
         const gp_hiera_block *block = &grounding->blocks[i];
@@ -227,8 +238,8 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
             snprintf(name, sizeof name, "hiera_stage%d", block->stage);
             gp_observe(observer, backend, name, x, 0, cells, block->width);
             if (level_is_needed(grounding, block->stage))
-                gp_apply_affine(backend, &grounding->lateral[block->stage], x, cells, GP_ACTIVATION_NONE, NULL,
-                                buffers->levels[block->stage]);
+                gp_apply_affine(backend, &grounding->lateral[block->stage], x, cells, GP_ACTIVATION_NONE,
+                                NULL, buffers->levels[block->stage]);
         }
         if (!step(user, i + 1, grounding->block_count)) return false;
     }
@@ -237,10 +248,11 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
 }
 
 /** y [side'², width] from x [side², width_in]; side' = ⌊side/2⌋ where the block pools. */
-static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers, int side,
-                      const float *x, float *y) {
+static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
+                      int side, const float *x, float *y) {
     const gp_ops *ops = backend->ops;
-    int64_t cells_in = (int64_t)side * side, cells = block->pool ? (int64_t)(side / 2) * (side / 2) : cells_in;
+    int64_t cells_in = (int64_t)side * side,
+            cells = block->pool ? (int64_t)(side / 2) * (side / 2) : cells_in;
     gp_apply_norm(backend, &block->norm1, x, cells_in, block->width_in, layer_norm_epsilon, buffers->normed);
     if (block->pool) {
         gp_apply_affine(backend, &block->shortcut, buffers->normed, cells_in, GP_ACTIVATION_NONE, NULL,
@@ -269,15 +281,18 @@ static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp
 /** The levels to the three maps: only the level above the coarsest has something added from above. */
 static void run_neck(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
                      const gp_observer *observer, const gp_grounding_maps *maps) {
-    int coarsest = grounding->config.stage_count - 1, side = grounding->side >> coarsest, grid = gp_grounding_grid(grounding);
+    int coarsest = grounding->config.stage_count - 1, side = grounding->side >> coarsest,
+        grid = gp_grounding_grid(grounding);
     int64_t cells = (int64_t)grid * grid;
     int width = grounding->width;
     if (coarsest - 1 <= 2)
         backend->ops->add_upsampled(backend, &(gp_add_upsampled){buffers->levels[coarsest], side, side, width,
                                                                  buffers->levels[coarsest - 1]});
     gp_apply_sum(backend, buffers->levels[2], grounding->no_mem_embed, cells, width, 1, maps->embed);
-    gp_apply_affine(backend, &grounding->conv_s0, buffers->levels[0], 16 * cells, GP_ACTIVATION_NONE, NULL, maps->s0);
-    gp_apply_affine(backend, &grounding->conv_s1, buffers->levels[1], 4 * cells, GP_ACTIVATION_NONE, NULL, maps->s1);
+    gp_apply_affine(backend, &grounding->conv_s0, buffers->levels[0], 16 * cells, GP_ACTIVATION_NONE, NULL,
+                    maps->s0);
+    gp_apply_affine(backend, &grounding->conv_s1, buffers->levels[1], 4 * cells, GP_ACTIVATION_NONE, NULL,
+                    maps->s1);
     gp_observe(observer, backend, "grounding_embed", maps->embed, 0, cells, width);
     gp_observe(observer, backend, "grounding_s0", maps->s0, 0, 16 * cells, width / 8);
     gp_observe(observer, backend, "grounding_s1", maps->s1, 0, 4 * cells, width / 4);

@@ -1,6 +1,6 @@
 /**
- * The grounding encoder: SAM2's Hiera trunk and FPN neck over the whole picture, giving the maps that the mask decoder
- * reads (spec: model.md, section 5; Hiera arXiv 2306.00989, SAM 2 arXiv 2408.00714).
+ * The grounding encoder: SAM2's Hiera trunk and FPN neck over the whole picture, giving the maps that the
+ * mask decoder reads (spec: model.md, section 5; Hiera arXiv 2306.00989, SAM 2 arXiv 2408.00714).
  */
 #pragma once
 
@@ -25,8 +25,8 @@ typedef struct gp_grounding {
     int side; /* of the first stage's map: image_size / 4 */
     int block_count;
     gp_hiera_block *blocks;
-    gp_affine patch;        /* 7×7, stride 4, padding 3 */
-    const float *positions; /* [side², embed_dim] */
+    gp_affine patch;                  /* 7×7, stride 4, padding 3 */
+    const float *positions;           /* [side², embed_dim] */
     gp_affine lateral[GP_STAGES_MAX]; /* of each stage's map, finest first */
     gp_affine conv_s0, conv_s1;
     const float *no_mem_embed; /* [width] */
@@ -41,7 +41,7 @@ typedef struct gp_grounding_maps {
 } gp_grounding_maps;
 
 typedef struct gp_grounding_buffers {
-    float *pixels; /* [3, image_size, image_size] */
+    float *pixels;  /* [3, image_size, image_size] */
     float *scratch; /* of the resize */
     float *patches;
     float *x, *next;                 /* maps: a block reads one and writes the other */
@@ -49,7 +49,8 @@ typedef struct gp_grounding_buffers {
     float *levels[GP_STAGES_MAX];    /* the neck's maps that are needed */
 } gp_grounding_buffers;
 
-bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder, gp_status *status);
+bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder,
+                       gp_status *status);
 void gp_grounding_free(gp_grounding *grounding);
 
 /** Side of gp_grounding_maps.embed. */
@@ -65,13 +66,15 @@ void gp_grounding_layout(const gp_grounding *grounding, int width, int height, g
                          gp_grounding_buffers *buffers);
 
 /**
- * Encodes the picture (RGB bytes in backend memory, rows of `stride` bytes). `step` is called after each block; when it
- * returns false the work ends early and so does this, with false.
+ * Encodes the picture (RGB bytes in backend memory, rows of `stride` bytes). `step` is called after each
+ * block; when it returns false the work ends early and so does this, with false.
  */
 bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                         int height, size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer,
-                         bool (*step)(void *user, int done, int total), void *user, const gp_grounding_maps *maps);
+                         int height, size_t stride, const gp_grounding_buffers *buffers,
+                         const gp_observer *observer, bool (*step)(void *user, int done, int total),
+                         void *user, const gp_grounding_maps *maps);
 
 /** The picture as the encoder sees it, into buffers->pixels; the first part of gp_grounding_encode. */
-void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width, int height,
-                       size_t stride, const gp_grounding_buffers *buffers, const gp_observer *observer);
+void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
+                       int height, size_t stride, const gp_grounding_buffers *buffers,
+                       const gp_observer *observer);

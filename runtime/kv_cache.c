@@ -27,7 +27,8 @@ bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int k
     }
     if (!done) {
         gp_kv_cache_close(cache);
-        return gp_fail(status, "no memory for a KV cache of %d pages in %d layers: %.1f MiB", page_count, layers,
+        return gp_fail(status, "no memory for a KV cache of %d pages in %d layers: %.1f MiB", page_count,
+                       layers,
                        (double)gp_kv_cache_bytes(backend, layers, kv_heads, head_dim, page_count) / 0x1p20);
     }
     for (int32_t i = 0; i < page_count; i++) cache->free_pages[i] = page_count - 1 - i;
@@ -65,10 +66,11 @@ void gp_page_table_close(gp_page_table *table, gp_kv_cache *cache) {
 bool gp_page_table_reserve(gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_status *status) {
     int32_t needed = gp_pages_for(tokens), first = table->count;
     if (needed > table->capacity)
-        return gp_fail(status, "%lld positions need %d pages; the table holds %d", (long long)tokens, needed, table->capacity);
+        return gp_fail(status, "%lld positions need %d pages; the table holds %d", (long long)tokens, needed,
+                       table->capacity);
     if (needed - first > cache->free_count)
-        return gp_fail(status, "%lld positions need %d more pages; %d of %d are free", (long long)tokens, needed - first,
-                       cache->free_count, cache->page_count);
+        return gp_fail(status, "%lld positions need %d more pages; %d of %d are free", (long long)tokens,
+                       needed - first, cache->free_count, cache->page_count);
     while (table->count < needed) {
         int32_t page = cache->free_pages[--cache->free_count];
         cache->references[page] = 1;
@@ -82,7 +84,8 @@ bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t 
                         gp_status *status) {
     int32_t full = (int32_t)(tokens / GP_PAGE_TOKENS), needed = gp_pages_for(tokens);
     if (needed > table->count || needed > fork->capacity)
-        return gp_fail(status, "a fork of %lld positions needs %d pages; %d are written, the fork's table holds %d",
+        return gp_fail(status,
+                       "a fork of %lld positions needs %d pages; %d are written, the fork's table holds %d",
                        (long long)tokens, needed, table->count, fork->capacity);
     if (needed > full && cache->free_count == 0)
         return gp_fail(status, "a fork needs one page for itself; none of %d is free", cache->page_count);
@@ -94,7 +97,8 @@ bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t 
     upload_pages(fork, cache, 0);
     if (needed == full) return true;
     if (!gp_page_table_reserve(fork, cache, tokens, status)) return false;
-    size_t bytes = cache->page_bytes, from = (size_t)table->pages[full] * bytes, to = (size_t)fork->pages[full] * bytes;
+    size_t bytes = cache->page_bytes, from = (size_t)table->pages[full] * bytes,
+           to = (size_t)fork->pages[full] * bytes;
     for (int layer = 0; layer < cache->layers; layer++) {
         char *pages = cache->layer_pages[layer];
         cache->backend->ops->copy(cache->backend, pages + to, pages + from, bytes);

@@ -1,7 +1,7 @@
 /**
- * The paged KV cache: pages of GP_PAGE_TOKENS positions, each standing for the same positions in every layer, counted by
- * how many sequences use them (PagedAttention, arXiv 2309.06180). A sequence holds a table of pages; two sequences share
- * a prefix by sharing its full pages.
+ * The paged KV cache: pages of GP_PAGE_TOKENS positions, each standing for the same positions in every layer,
+ * counted by how many sequences use them (PagedAttention, arXiv 2309.06180). A sequence holds a table of
+ * pages; two sequences share a prefix by sharing its full pages.
  */
 #pragma once
 
@@ -12,9 +12,9 @@ typedef struct gp_kv_cache {
     int layers, kv_heads, head_dim;
     size_t page_bytes; /* of one layer */
     int32_t page_count, free_count;
-    void **layer_pages;   /* [layers] backend memory of page_count pages each */
-    int32_t *free_pages;  /* the last free_count… a stack */
-    int32_t *references;  /* [page_count] */
+    void **layer_pages;  /* [layers] backend memory of page_count pages each */
+    int32_t *free_pages; /* the last free_count… a stack */
+    int32_t *references; /* [page_count] */
 } gp_kv_cache;
 
 /** A sequence's pages, in the order of its positions. */
@@ -42,12 +42,13 @@ bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capac
 /** Gives its pages back, then frees the table. */
 void gp_page_table_close(gp_page_table *table, gp_kv_cache *cache);
 
-/** Makes room for `tokens` positions; fails with the numbers, changing nothing, when the cache has too few free pages. */
+/** Makes room for `tokens` positions; fails with the numbers, changing nothing, when the cache has too few
+ * free pages. */
 bool gp_page_table_reserve(gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_status *status);
 
 /**
- * `fork` (empty, opened) gets the first `tokens` positions of `table`: full pages are shared, a page begun is copied, so
- * that both can go on writing.
+ * `fork` (empty, opened) gets the first `tokens` positions of `table`: full pages are shared, a page begun is
+ * copied, so that both can go on writing.
  */
 bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_page_table *fork,
                         gp_status *status);

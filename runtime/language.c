@@ -7,7 +7,8 @@
 static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
                                 const char *name);
 static void bind_rope(gp_language *language, gp_binder *binder);
-static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers, float *scratch);
+static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
+                               float *scratch);
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
                       const gp_sequence *sequences, int sequence_count);
@@ -29,7 +30,8 @@ bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder 
     int64_t packed = (int64_t)c->num_key_value_heads * (language->group + 2) * language->head_dim;
     for (int i = 0; i < c->num_hidden_layers; i++) {
         gp_language_layer *layer = &language->layers[i];
-        layer->attention_norm.weight = gp_bind_vector(binder, hidden, "model.layers.%d.attention_norm.weight", i);
+        layer->attention_norm.weight =
+            gp_bind_vector(binder, hidden, "model.layers.%d.attention_norm.weight", i);
         layer->ffn_norm.weight = gp_bind_vector(binder, hidden, "model.layers.%d.ffn_norm.weight", i);
         layer->wqkv = bind_lora(language, binder, packed, hidden, i, "attention.wqkv");
         layer->wo = bind_lora(language, binder, hidden, hidden, i, "attention.wo");
@@ -58,8 +60,9 @@ static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_
 }
 
 /**
- * cos and sin of position·theta^(−2i/d), rounded where the official code rounds: the inverse frequencies, the positions
- * and their product are f32. At position 4,000 an angle is off by up to 1e-4 that way, which an exact table would not be.
+ * cos and sin of position·theta^(−2i/d), rounded where the official code rounds: the inverse frequencies, the
+ * positions and their product are f32. At position 4,000 an angle is off by up to 1e-4 that way, which an
+ * exact table would not be.
  */
 static void bind_rope(gp_language *language, gp_binder *binder) {
     int half = language->head_dim / 2;
@@ -87,7 +90,8 @@ static void bind_rope(gp_language *language, gp_binder *binder) {
     gp_free(sine);
 }
 
-void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena, gp_language_buffers *buffers) {
+void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena,
+                        gp_language_buffers *buffers) {
     const gp_language_config *c = &language->config;
     size_t n = (size_t)rows, hidden = (size_t)c->hidden_size, rank = (size_t)language->rank;
     size_t packed = (size_t)(c->num_key_value_heads * (language->group + 2) * language->head_dim);
@@ -98,7 +102,8 @@ void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *are
     buffers->normed = gp_arena_take(arena, n * hidden, sizeof(float));
     buffers->lora1 = gp_arena_take(arena, n * rank, sizeof(float));
     buffers->lora2 = gp_arena_take(arena, n * rank, sizeof(float));
-    size_t mark = gp_arena_mark(arena); /* attention's buffers, the feed-forward's and the final rows take turns */
+    size_t mark =
+        gp_arena_mark(arena); /* attention's buffers, the feed-forward's and the final rows take turns */
     buffers->qkv = gp_arena_take(arena, n * packed, sizeof(float));
     buffers->q = gp_arena_take(arena, n * hidden, sizeof(float));
     buffers->attended = gp_arena_take(arena, n * hidden, sizeof(float));
@@ -108,14 +113,16 @@ void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *are
     end = gp_arena_mark(arena) > end ? gp_arena_mark(arena) : end;
     gp_arena_rewind(arena, mark);
     buffers->final = gp_arena_take(arena, n * hidden, sizeof(float));
-    if (gp_arena_mark(arena) < end) gp_arena_rewind(arena, end); /* what the caller takes next stands beside all */
+    if (gp_arena_mark(arena) < end)
+        gp_arena_rewind(arena, end); /* what the caller takes next stands beside all */
 }
 
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
-                         int64_t rows, const gp_sequence *sequences, int sequence_count, const gp_kv_cache *cache) {
+                         int64_t rows, const gp_sequence *sequences, int sequence_count,
+                         const gp_kv_cache *cache) {
     for (int i = 0; i < language->config.num_hidden_layers; i++) {
-        attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows, sequences,
-                  sequence_count);
+        attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows,
+                  sequences, sequence_count);
         feed_forward(language, &language->layers[i], backend, buffers, rows);
     }
 }
@@ -180,7 +187,8 @@ static void feed_forward(const gp_language *language, const gp_language_layer *l
                                       .y = buffers->x});
 }
 
-static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers, float *scratch) {
+static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
+                               float *scratch) {
     return (gp_partial_lora){linear->a, linear->b, buffers->image_row, scratch};
 }
 

@@ -1,7 +1,7 @@
 /**
- * The language model: InternLM2 with partial LoRA on image rows, grouped-query attention over a paged KV cache (spec:
- * model.md, section 4; InternLM2 arXiv 2403.17297, partial LoRA arXiv 2401.16420). One function carries rows of any number
- * of sequences, whether a prompt, a piece of one, or one decoded token each.
+ * The language model: InternLM2 with partial LoRA on image rows, grouped-query attention over a paged KV
+ * cache (spec: model.md, section 4; InternLM2 arXiv 2403.17297, partial LoRA arXiv 2401.16420). One function
+ * carries rows of any number of sequences, whether a prompt, a piece of one, or one decoded token each.
  */
 #pragma once
 
@@ -34,25 +34,27 @@ typedef struct gp_language {
 /** Buffers for up to `rows` rows, backend memory; laid out by gp_language_layout. */
 typedef struct gp_language_buffers {
     int64_t rows;
-    float *x;         /* [rows, hidden]: the residual stream, filled by the caller */
+    float *x;           /* [rows, hidden]: the residual stream, filled by the caller */
     uint8_t *image_row; /* [rows] */
-    int32_t *ids;     /* [rows] */
+    int32_t *ids;       /* [rows] */
     float *normed, *qkv, *q, *attended, *hidden;
     float *lora1, *lora2; /* [rows, rank] */
-    float *final;     /* [rows, hidden]: after the final norm */
+    float *final;         /* [rows, hidden]: after the final norm */
 } gp_language_buffers;
 
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status);
 void gp_language_free(gp_language *language);
 
-void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena, gp_language_buffers *buffers);
+void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena,
+                        gp_language_buffers *buffers);
 
 /**
- * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their pages, which
- * must be there. x then holds the last layer's output, before the final norm.
+ * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their
+ * pages, which must be there. x then holds the last layer's output, before the final norm.
  */
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
-                         int64_t rows, const gp_sequence *sequences, int sequence_count, const gp_kv_cache *cache);
+                         int64_t rows, const gp_sequence *sequences, int sequence_count,
+                         const gp_kv_cache *cache);
 
 /** final = the final norm of `rows` rows of x from first_row on, into buffers->final's first rows. */
 void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,

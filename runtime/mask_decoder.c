@@ -17,15 +17,16 @@ static void bind_mlp(gp_binder *binder, gp_affine layers[3], int64_t width, int6
 static void bind_tokens(gp_mask_decoder *decoder, gp_binder *binder);
 static void bind_positions(gp_mask_decoder *decoder, gp_binder *binder);
 static gp_matrix bind_deconvolution(gp_binder *binder, int64_t in, int64_t out, const char *name);
-static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_layer *layer, bool first,
-                          int masks, const gp_mask_buffers *buffers);
-static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_attention *attention,
-                          const gp_norm_weights *norm, int masks, const gp_mask_buffers *buffers);
+static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_layer *layer,
+                          bool first, int masks, const gp_mask_buffers *buffers);
+static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend,
+                          const gp_decoder_attention *attention, const gp_norm_weights *norm, int masks,
+                          const gp_mask_buffers *buffers);
 static void attend(gp_backend *backend, const gp_decoder_attention *attention, int masks, const float *query,
                    int64_t queries, const float *key, const float *value, int64_t keys, const float *residual,
                    const gp_mask_buffers *buffers, float *y);
-static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks, const gp_grounding_maps *maps,
-                  const gp_mask_buffers *buffers);
+static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
+                  const gp_grounding_maps *maps, const gp_mask_buffers *buffers);
 
 bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_binder *binder) {
     int64_t width = config->language.out_dim, language = config->language.hidden_size;
@@ -48,8 +49,9 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
         layer->norm3 = gp_bind_norm(binder, width, PART("norm3"));
         layer->norm4 = gp_bind_norm(binder, width, PART("norm4"));
         layer->fc1 = gp_bind_affine(binder, GP_ANY, width, PART("mlp.layers.0"));
-        layer->fc2 = gp_bind_affine(binder, width, layer->fc1.weight.data != NULL ? layer->fc1.weight.rows : GP_ANY,
-                                    PART("mlp.layers.1"));
+        layer->fc2 =
+            gp_bind_affine(binder, width, layer->fc1.weight.data != NULL ? layer->fc1.weight.rows : GP_ANY,
+                           PART("mlp.layers.1"));
 #undef PART
     }
     decoder->final_attention =
@@ -58,7 +60,8 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
     decoder->upscale1 = bind_deconvolution(binder, width, width / 4, DECODER ".output_upscaling.0.weight");
     decoder->upscale_bias1 = gp_bind_vector(binder, width / 4, DECODER ".output_upscaling.0.bias");
     decoder->upscale_norm = gp_bind_norm(binder, width / 4, DECODER ".output_upscaling.1");
-    decoder->upscale2 = bind_deconvolution(binder, width / 4, width / 8, DECODER ".output_upscaling.3.weight");
+    decoder->upscale2 =
+        bind_deconvolution(binder, width / 4, width / 8, DECODER ".output_upscaling.3.weight");
     decoder->upscale_bias2 = gp_bind_vector(binder, width / 8, DECODER ".output_upscaling.3.bias");
     for (int i = 0; i < GP_MASK_TOKENS; i++) {
         char name[128];
@@ -69,7 +72,8 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
     return true;
 }
 
-static gp_decoder_attention bind_attention(gp_binder *binder, int64_t width, int64_t inner, const char *name) {
+static gp_decoder_attention bind_attention(gp_binder *binder, int64_t width, int64_t inner,
+                                           const char *name) {
     gp_decoder_attention attention;
     gp_affine *const projections[3] = {&attention.q, &attention.k, &attention.v};
     char part[160];
@@ -152,12 +156,15 @@ static gp_matrix bind_deconvolution(gp_binder *binder, int64_t in, int64_t out, 
 }
 
 void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, gp_mask_buffers *buffers) {
-    size_t n = (size_t)masks, width = (size_t)decoder->width, cells = (size_t)decoder->grid * (size_t)decoder->grid;
+    size_t n = (size_t)masks, width = (size_t)decoder->width,
+           cells = (size_t)decoder->grid * (size_t)decoder->grid;
     size_t token_values = n * GP_DECODER_TOKENS * width, image_values = n * cells * width, mlp = 0;
     for (int i = 0; i < GP_DECODER_LAYERS; i++)
-        if ((size_t)decoder->layers[i].fc1.weight.rows > mlp) mlp = (size_t)decoder->layers[i].fc1.weight.rows;
+        if ((size_t)decoder->layers[i].fc1.weight.rows > mlp)
+            mlp = (size_t)decoder->layers[i].fc1.weight.rows;
     buffers->masks = masks;
-    float **const token_rows[] = {&buffers->point, &buffers->tokens, &buffers->token_query, &buffers->token_out};
+    float **const token_rows[] = {&buffers->point, &buffers->tokens, &buffers->token_query,
+                                  &buffers->token_out};
     for (size_t i = 0; i < sizeof token_rows / sizeof *token_rows; i++)
         *token_rows[i] = gp_arena_take(arena, token_values, sizeof(float));
     buffers->text = gp_arena_take(arena, n * (size_t)decoder->language_width, sizeof(float));
@@ -174,26 +181,31 @@ void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, 
     size_t mark = gp_arena_mark(arena);
     float **const image_rows[] = {&buffers->image_query, &buffers->image_out, &buffers->q,
                                   &buffers->k,           &buffers->v,         &buffers->attended};
-    for (size_t i = 0; i < sizeof image_rows / sizeof *image_rows; i++) /* projections are at most as wide as the map */
-        *image_rows[i] = gp_arena_take(arena, image_values > token_values ? image_values : token_values, sizeof(float));
+    for (size_t i = 0; i < sizeof image_rows / sizeof *image_rows;
+         i++) /* projections are at most as wide as the map */
+        *image_rows[i] =
+            gp_arena_take(arena, image_values > token_values ? image_values : token_values, sizeof(float));
     gp_arena_rewind(arena, mark); /* the transformer is done when up-scaling begins */
     buffers->upscaled = gp_arena_take(arena, n * 16 * cells * (width / 8), sizeof(float));
     buffers->upscale_scratch = gp_arena_take(arena, 3 * image_values, sizeof(float));
 }
 
-void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks, int first,
-                    const gp_grounding_maps *maps, const gp_mask_buffers *buffers, const gp_observer *observer) {
+void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks,
+                    int first, const gp_grounding_maps *maps, const gp_mask_buffers *buffers,
+                    const gp_observer *observer) {
     const gp_ops *ops = backend->ops;
     int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid, area = 16 * cells;
     int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
     size_t row_bytes = (size_t)width * sizeof(float);
     gp_apply_affine(backend, &decoder->text1, hidden, masks, GP_ACTIVATION_RELU, NULL, buffers->text);
-    gp_apply_affine(backend, &decoder->text2, buffers->text, masks, GP_ACTIVATION_NONE, NULL, buffers->prompts);
+    gp_apply_affine(backend, &decoder->text2, buffers->text, masks, GP_ACTIVATION_NONE, NULL,
+                    buffers->prompts);
     for (int i = 0; i < masks; i++) { // point [masks, 7, width], image [masks, grid², width]
         float *point = buffers->point + i * GP_DECODER_TOKENS * width;
         ops->copy(backend, point, decoder->own_tokens, (GP_DECODER_TOKENS - 1) * row_bytes);
         ops->copy(backend, point + (GP_DECODER_TOKENS - 1) * width, buffers->prompts + i * width, row_bytes);
-        gp_apply_sum(backend, maps->embed, decoder->no_mask_embed, cells, width, 1, buffers->image + i * cells * width);
+        gp_apply_sum(backend, maps->embed, decoder->no_mask_embed, cells, width, 1,
+                     buffers->image + i * cells * width);
     }
     ops->copy(backend, buffers->tokens, buffers->point, (size_t)token_rows * row_bytes);
     for (int i = 0; i < GP_DECODER_LAYERS; i++)
@@ -209,50 +221,62 @@ void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const f
                                                   .stability = buffers->stability,
                                                   .chosen = buffers->chosen});
     gp_observe(observer, backend, "seg_embeddings", buffers->prompts, first, masks, width);
-    gp_observe(observer, backend, "decoder_tokens", buffers->tokens, (int64_t)first * GP_DECODER_TOKENS, token_rows, width);
+    gp_observe(observer, backend, "decoder_tokens", buffers->tokens, (int64_t)first * GP_DECODER_TOKENS,
+               token_rows, width);
     if (first == 0) gp_observe(observer, backend, "decoder_image", buffers->image, 0, cells, width);
     int64_t side = 4 * decoder->grid, mask_rows = GP_MASK_TOKENS * side;
-    gp_observe(observer, backend, "all_mask_logits", buffers->logits, first * mask_rows, masks * mask_rows, side);
+    gp_observe(observer, backend, "all_mask_logits", buffers->logits, first * mask_rows, masks * mask_rows,
+               side);
     gp_observe(observer, backend, "iou", buffers->iou, first, masks, GP_MASK_TOKENS);
 }
 
 /** One layer of the two-way transformer, tokens and image in place. */
-static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_layer *layer, bool first,
-                          int masks, const gp_mask_buffers *buffers) {
-    int64_t width = decoder->width, tokens = GP_DECODER_TOKENS, cells = (int64_t)decoder->grid * decoder->grid;
+static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_layer *layer,
+                          bool first, int masks, const gp_mask_buffers *buffers) {
+    int64_t width = decoder->width, tokens = GP_DECODER_TOKENS,
+            cells = (int64_t)decoder->grid * decoder->grid;
     int64_t token_rows = masks * tokens, image_rows = masks * cells;
     const float *query = buffers->tokens;
     if (!first) {
-        gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, buffers->token_query);
+        gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+                     buffers->token_query);
         query = buffers->token_query;
     }
-    attend(backend, &layer->self, masks, query, tokens, query, buffers->tokens, tokens, first ? NULL : buffers->tokens,
-           buffers, buffers->token_out);
-    gp_apply_norm(backend, &layer->norm1, buffers->token_out, token_rows, width, layer_norm_epsilon, buffers->tokens);
+    attend(backend, &layer->self, masks, query, tokens, query, buffers->tokens, tokens,
+           first ? NULL : buffers->tokens, buffers, buffers->token_out);
+    gp_apply_norm(backend, &layer->norm1, buffers->token_out, token_rows, width, layer_norm_epsilon,
+                  buffers->tokens);
 
     tokens_attend(decoder, backend, &layer->token_to_image, &layer->norm2, masks, buffers);
 
-    gp_apply_affine(backend, &layer->fc1, buffers->tokens, token_rows, GP_ACTIVATION_RELU, NULL, buffers->mlp);
+    gp_apply_affine(backend, &layer->fc1, buffers->tokens, token_rows, GP_ACTIVATION_RELU, NULL,
+                    buffers->mlp);
     gp_apply_affine(backend, &layer->fc2, buffers->mlp, token_rows, GP_ACTIVATION_NONE, buffers->tokens,
                     buffers->tokens);
-    gp_apply_norm(backend, &layer->norm3, buffers->tokens, token_rows, width, layer_norm_epsilon, buffers->tokens);
+    gp_apply_norm(backend, &layer->norm3, buffers->tokens, token_rows, width, layer_norm_epsilon,
+                  buffers->tokens);
 
-    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, buffers->token_query);
+    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+                 buffers->token_query);
     gp_apply_sum(backend, buffers->image, decoder->positions, image_rows, width, cells, buffers->image_query);
-    attend(backend, &layer->image_to_token, masks, buffers->image_query, cells, buffers->token_query, buffers->tokens,
-           tokens, buffers->image, buffers, buffers->image_out);
-    gp_apply_norm(backend, &layer->norm4, buffers->image_out, image_rows, width, layer_norm_epsilon, buffers->image);
+    attend(backend, &layer->image_to_token, masks, buffers->image_query, cells, buffers->token_query,
+           buffers->tokens, tokens, buffers->image, buffers, buffers->image_out);
+    gp_apply_norm(backend, &layer->norm4, buffers->image_out, image_rows, width, layer_norm_epsilon,
+                  buffers->image);
 }
 
 /** tokens = norm(tokens + attention of (tokens + point) to (image + position; image)). */
-static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend, const gp_decoder_attention *attention,
-                          const gp_norm_weights *norm, int masks, const gp_mask_buffers *buffers) {
+static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend,
+                          const gp_decoder_attention *attention, const gp_norm_weights *norm, int masks,
+                          const gp_mask_buffers *buffers) {
     int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid;
     int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
-    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, buffers->token_query);
-    gp_apply_sum(backend, buffers->image, decoder->positions, masks * cells, width, cells, buffers->image_query);
-    attend(backend, attention, masks, buffers->token_query, GP_DECODER_TOKENS, buffers->image_query, buffers->image,
-           cells, buffers->tokens, buffers, buffers->token_out);
+    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+                 buffers->token_query);
+    gp_apply_sum(backend, buffers->image, decoder->positions, masks * cells, width, cells,
+                 buffers->image_query);
+    attend(backend, attention, masks, buffers->token_query, GP_DECODER_TOKENS, buffers->image_query,
+           buffers->image, cells, buffers->tokens, buffers, buffers->token_out);
     gp_apply_norm(backend, norm, buffers->token_out, token_rows, width, layer_norm_epsilon, buffers->tokens);
 }
 
@@ -277,34 +301,36 @@ static void attend(gp_backend *backend, const gp_decoder_attention *attention, i
                                                      .scale = 1.0f / sqrtf((float)head_dim),
                                                      .y = buffers->attended,
                                                      .y_stride = inner});
-    gp_apply_affine(backend, &attention->out, buffers->attended, masks * queries, GP_ACTIVATION_NONE, residual, y);
+    gp_apply_affine(backend, &attention->out, buffers->attended, masks * queries, GP_ACTIVATION_NONE,
+                    residual, y);
 }
 
 /** Three linears with ReLU between, from token `token` of each mask; the last activation is `activation`. */
-static void token_mlp(const gp_mask_decoder *decoder, gp_backend *backend, const gp_affine layers[3], int token,
-                      gp_activation activation, int masks, const gp_mask_buffers *buffers, float *y, int64_t y_stride) {
+static void token_mlp(const gp_mask_decoder *decoder, gp_backend *backend, const gp_affine layers[3],
+                      int token, gp_activation activation, int masks, const gp_mask_buffers *buffers,
+                      float *y, int64_t y_stride) {
     int64_t width = decoder->width;
     for (int i = 0; i < 3; i++)
-        backend->ops->linear(
-            backend,
-            &(gp_linear){.x = i == 0 ? buffers->tokens + token * width : buffers->hyper_rows[(i + 1) % 2],
-                         .rows = masks,
-                         .x_stride = i == 0 ? GP_DECODER_TOKENS * width : width,
-                         .weight = layers[i].weight,
-                         .bias = layers[i].bias,
-                         .activation = i < 2 ? GP_ACTIVATION_RELU : activation,
-                         .y = i < 2 ? buffers->hyper_rows[i] : y,
-                         .y_stride = i < 2 ? width : y_stride});
+        backend->ops->linear(backend, &(gp_linear){.x = i == 0 ? buffers->tokens + token * width
+                                                               : buffers->hyper_rows[(i + 1) % 2],
+                                                   .rows = masks,
+                                                   .x_stride = i == 0 ? GP_DECODER_TOKENS * width : width,
+                                                   .weight = layers[i].weight,
+                                                   .bias = layers[i].bias,
+                                                   .activation = i < 2 ? GP_ACTIVATION_RELU : activation,
+                                                   .y = i < 2 ? buffers->hyper_rows[i] : y,
+                                                   .y_stride = i < 2 ? width : y_stride});
 }
 
 /** Up-scaling, hypernetworks and predicted IoU: logits [masks, 4, (4·grid)²], iou [masks, 4]. */
-static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks, const gp_grounding_maps *maps,
-                  const gp_mask_buffers *buffers) {
+static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
+                  const gp_grounding_maps *maps, const gp_mask_buffers *buffers) {
     int64_t channels = decoder->width / 8, area = 16ll * decoder->grid * decoder->grid;
     for (int i = 0; i < GP_MASK_TOKENS; i++)
         token_mlp(decoder, backend, decoder->hyper[i], 2 + i, GP_ACTIVATION_NONE, masks, buffers,
                   buffers->hyper + i * channels, GP_MASK_TOKENS * channels);
-    token_mlp(decoder, backend, decoder->iou, 1, GP_ACTIVATION_SIGMOID, masks, buffers, buffers->iou, GP_MASK_TOKENS);
+    token_mlp(decoder, backend, decoder->iou, 1, GP_ACTIVATION_SIGMOID, masks, buffers, buffers->iou,
+              GP_MASK_TOKENS);
     backend->ops->mask_upsample(backend, &(gp_mask_upsample){.x = buffers->image,
                                                              .masks = masks,
                                                              .grid = decoder->grid,

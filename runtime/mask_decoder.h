@@ -1,6 +1,7 @@
 /**
- * SAM2's mask decoder over a batch of prompt embeddings, one for each [SEG] of an answer: a two-way transformer between seven
- * tokens and the image, up-scaling, hypernetwork product, predicted IoU, choice by stability (spec: model.md, section 5).
+ * SAM2's mask decoder over a batch of prompt embeddings, one for each [SEG] of an answer: a two-way
+ * transformer between seven tokens and the image, up-scaling, hypernetwork product, predicted IoU, choice by
+ * stability (spec: model.md, section 5).
  */
 #pragma once
 
@@ -9,7 +10,7 @@
 #include "runtime/grounding.h"
 
 enum {
-    GP_MASK_TOKENS = 4,                   /* logits that the decoder gives for each prompt */
+    GP_MASK_TOKENS = 4,                     /* logits that the decoder gives for each prompt */
     GP_DECODER_TOKENS = 3 + GP_MASK_TOKENS, /* object score, IoU, masks, prompt */
     GP_DECODER_LAYERS = 2,
     GP_MASK_BATCH = 8 /* prompts at once: memory, not results, depends on it */
@@ -28,10 +29,10 @@ typedef struct gp_decoder_layer {
 typedef struct gp_mask_decoder {
     int grid, width; /* of the image map */
     int language_width;
-    gp_affine text1, text2;         /* text_hidden_fcs: hidden state → prompt embedding */
-    const float *own_tokens;        /* [6, width]: object score, IoU, masks */
-    const float *no_mask_embed;     /* [width] */
-    const float *positions;         /* dense, [grid², width] */
+    gp_affine text1, text2;     /* text_hidden_fcs: hidden state → prompt embedding */
+    const float *own_tokens;    /* [6, width]: object score, IoU, masks */
+    const float *no_mask_embed; /* [width] */
+    const float *positions;     /* dense, [grid², width] */
     gp_decoder_layer layers[GP_DECODER_LAYERS];
     gp_decoder_attention final_attention;
     gp_norm_weights final_norm;
@@ -44,18 +45,18 @@ typedef struct gp_mask_decoder {
 /** Buffers for a batch of `masks`, backend memory. */
 typedef struct gp_mask_buffers {
     int masks;
-    float *text;                               /* [masks, language width] */
-    float *prompts;                            /* [masks, width] */
+    float *text;                                     /* [masks, language width] */
+    float *prompts;                                  /* [masks, width] */
     float *point, *tokens, *token_query, *token_out; /* [masks·7, width] */
-    float *image, *image_query, *image_out;    /* [masks·grid², width] */
-    float *q, *k, *v, *attended;               /* projections */
-    float *mlp;                                /* [masks·7, its width] */
-    float *hyper_rows[2];                      /* [masks, width] */
-    float *hyper;                              /* [masks, 4, width/8] */
-    float *upscaled, *upscale_scratch;         /* [masks, (4·grid)², width/8] */
-    float *logits;                             /* [masks, 4, (4·grid)²] */
-    float *iou, *stability;                    /* [masks, 4], [masks] */
-    int32_t *chosen;                           /* [masks] */
+    float *image, *image_query, *image_out;          /* [masks·grid², width] */
+    float *q, *k, *v, *attended;                     /* projections */
+    float *mlp;                                      /* [masks·7, its width] */
+    float *hyper_rows[2];                            /* [masks, width] */
+    float *hyper;                                    /* [masks, 4, width/8] */
+    float *upscaled, *upscale_scratch;               /* [masks, (4·grid)², width/8] */
+    float *logits;                                   /* [masks, 4, (4·grid)²] */
+    float *iou, *stability;                          /* [masks, 4], [masks] */
+    int32_t *chosen;                                 /* [masks] */
 } gp_mask_buffers;
 
 bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_binder *binder);
@@ -63,8 +64,9 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
 void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, gp_mask_buffers *buffers);
 
 /**
- * Hidden states [masks, language width] to buffers->logits, iou, stability and chosen. masks ≤ buffers->masks. `first` is
- * the number of the batch's first mask, for the observer.
+ * Hidden states [masks, language width] to buffers->logits, iou, stability and chosen. masks ≤
+ * buffers->masks. `first` is the number of the batch's first mask, for the observer.
  */
-void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks, int first,
-                    const gp_grounding_maps *maps, const gp_mask_buffers *buffers, const gp_observer *observer);
+void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks,
+                    int first, const gp_grounding_maps *maps, const gp_mask_buffers *buffers,
+                    const gp_observer *observer);

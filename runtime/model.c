@@ -5,10 +5,12 @@
 static bool open_tokenizer(gp_model *model, const char *folder, gp_status *status);
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
 
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected, gp_status *status) {
+bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
+                   gp_status *status) {
     *model = (gp_model){.backend = backend};
     bool done = gp_config_read(folder, &model->config, status) && open_tokenizer(model, folder, status) &&
-                gp_checkpoint_open(folder, &model->checkpoint, status) && bind_all(model, folder, unexpected, status);
+                gp_checkpoint_open(folder, &model->checkpoint, status) &&
+                bind_all(model, folder, unexpected, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -17,7 +19,8 @@ void gp_model_close(gp_model *model) {
     gp_vision_free(&model->vision);
     gp_language_free(&model->language);
     gp_grounding_free(&model->grounding);
-    for (size_t i = 0; i < model->owned_count; i++) model->backend->ops->release(model->backend, model->owned[i]);
+    for (size_t i = 0; i < model->owned_count; i++)
+        model->backend->ops->release(model->backend, model->owned[i]);
     gp_free(model->owned);
     gp_tokenizer_close(model->tokenizer);
     gp_checkpoint_close(model->checkpoint);
@@ -27,11 +30,12 @@ void gp_model_close(gp_model *model) {
 static bool open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
     if (!gp_tokenizer_open(folder, &model->tokenizer, status)) return false;
     model->seg_token = gp_tokenizer_id(model->tokenizer, "[SEG]");
-    if (model->seg_token < 0) return gp_fail(status, "%s: the tokenizer has no [SEG] among its added tokens", folder);
+    if (model->seg_token < 0)
+        return gp_fail(status, "%s: the tokenizer has no [SEG] among its added tokens", folder);
     int vocabulary = gp_tokenizer_vocabulary(model->tokenizer), size = model->config.language.vocab_size;
     if (vocabulary > size)
-        return gp_fail(status, "%s: the tokenizer has ids up to %d; config.json's vocab_size is %d", folder, vocabulary - 1,
-                       size);
+        return gp_fail(status, "%s: the tokenizer has ids up to %d; config.json's vocab_size is %d", folder,
+                       vocabulary - 1, size);
     return true;
 }
 

@@ -24,8 +24,9 @@ typedef struct gp_model {
 } gp_model;
 
 /**
- * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs. `unexpected` receives the names of
- * tensors that nobody knows (empty when there are none). On failure nothing is left open.
+ * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs. `unexpected` receives
+ * the names of tensors that nobody knows (empty when there are none). On failure nothing is left open.
  */
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected, gp_status *status);
+bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
+                   gp_status *status);
 void gp_model_close(gp_model *model);

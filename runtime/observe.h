@@ -1,6 +1,6 @@
 /**
- * A hook that shows each stage's numbers to the parity tests, under the names of the goldens. Without an observer
- * nothing here costs anything, and nothing is computed that the answer does not need.
+ * A hook that shows each stage's numbers to the parity tests, under the names of the goldens. Without an
+ * observer nothing here costs anything, and nothing is computed that the answer does not need.
  */
 #pragma once
 
@@ -19,8 +19,8 @@ typedef struct gp_observer {
 } gp_observer;
 
 /** Shows backend rows to the observer, if there is one. Out of memory, it shows nothing. */
-static inline void gp_observe(const gp_observer *observer, gp_backend *backend, const char *stage, const float *rows,
-                              int64_t first_row, int64_t row_count, int64_t columns) {
+static inline void gp_observe(const gp_observer *observer, gp_backend *backend, const char *stage,
+                              const float *rows, int64_t first_row, int64_t row_count, int64_t columns) {
     if (observer == NULL || observer->rows == NULL) return;
     size_t bytes = (size_t)(row_count * columns) * sizeof(float);
     float *host = gp_allocate(bytes);

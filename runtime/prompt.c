@@ -35,16 +35,17 @@ static char *conversation(const char *question, const gp_turn *history, size_t h
     return text;
 }
 
-bool gp_prompt_build(const gp_tokenizer *tokenizer, const char *question, const gp_turn *history, size_t history_count,
-                     gp_prompt *prompt, gp_status *status) {
+bool gp_prompt_build(const gp_tokenizer *tokenizer, const char *question, const gp_turn *history,
+                     size_t history_count, gp_prompt *prompt, gp_status *status) {
     *prompt = (gp_prompt){0};
     char *text = conversation(question, history, history_count);
     if (text == NULL) return gp_fail(status, "no memory for the prompt");
     const char *mark = strstr(text, IMAGE_MARK), *after = mark != NULL ? mark + strlen(IMAGE_MARK) : text;
     bool done = mark == NULL || strstr(after, IMAGE_MARK) == NULL;
-    if (!done) gp_fail(status, "the prompt and its history have " IMAGE_MARK " more than once; there is one image");
-    done = done && gp_tokenizer_encode(tokenizer, text, mark != NULL ? (size_t)(mark - text) : 0, true, &prompt->before,
-                                       status);
+    if (!done)
+        gp_fail(status, "the prompt and its history have " IMAGE_MARK " more than once; there is one image");
+    done = done && gp_tokenizer_encode(tokenizer, text, mark != NULL ? (size_t)(mark - text) : 0, true,
+                                       &prompt->before, status);
     done = done && gp_tokenizer_encode(tokenizer, after, strlen(after), false, &prompt->after, status);
     gp_free(text);
     if (!done) gp_prompt_clear(prompt);

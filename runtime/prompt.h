@@ -1,4 +1,5 @@
-/** The prompt's text and tokens: turns in InternLM2's chat form, the image where `<ImageHere>` stands (spec: model.md, 3). */
+/** The prompt's text and tokens: turns in InternLM2's chat form, the image where `<ImageHere>` stands (spec:
+ * model.md, 3). */
 #pragma once
 
 #include "loaders/tokenizer/tokenizer.h"
@@ -10,10 +11,10 @@ typedef struct gp_prompt {
 } gp_prompt;
 
 /**
- * Tokens of the conversation. Without `<ImageHere>` the image comes before everything; with more than one it fails, since there is
- * one image.
+ * Tokens of the conversation. Without `<ImageHere>` the image comes before everything; with more than one it
+ * fails, since there is one image.
  */
-bool gp_prompt_build(const gp_tokenizer *tokenizer, const char *question, const gp_turn *history, size_t history_count,
-                     gp_prompt *prompt, gp_status *status);
+bool gp_prompt_build(const gp_tokenizer *tokenizer, const char *question, const gp_turn *history,
+                     size_t history_count, gp_prompt *prompt, gp_status *status);
 
 void gp_prompt_clear(gp_prompt *prompt);

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <time.h>
 
-enum { PREFILL_ROWS = 1024 }; /* of the prompt that go through the layers together: memory, not results, depends on it */
+enum {
+    PREFILL_ROWS = 1024
+}; /* of the prompt that go through the layers together: memory, not results, depends on it */
 
 /** How a stage ended. */
 typedef enum outcome { DONE, FAILED, CANCELLED } outcome;
@@ -37,10 +39,10 @@ typedef struct state {
     size_t phrase_count;
 
     /* In the kept arena, backend memory. */
-    uint8_t *source;      /* [height, width, 3] */
-    float *image_tokens;  /* [image tokens, hidden] */
-    float *seg_hidden;    /* [max_new_tokens, hidden], the first seg_count rows */
-    float *logits;        /* [vocabulary] */
+    uint8_t *source;     /* [height, width, 3] */
+    float *image_tokens; /* [image tokens, hidden] */
+    float *seg_hidden;   /* [max_new_tokens, hidden], the first seg_count rows */
+    float *logits;       /* [vocabulary] */
     int32_t *order, *token;
     gp_grounding_maps maps;
     uint8_t *mask_pixels; /* [height, width] */
@@ -74,7 +76,8 @@ gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
     if (end == DONE) end = see(&s);
     if (end == DONE) end = answer(&s);
     if (end == DONE) find_phrases(&s);
-    bool masks = s.seg_count > 0; /* without, the grounding branch is not run: an observer sees its input alone */
+    bool masks =
+        s.seg_count > 0; /* without, the grounding branch is not run: an observer sees its input alone */
     if (end == DONE && (masks || run->observer != NULL)) end = ground(&s);
     if (end == DONE && masks) end = draw(&s);
     if (end == DONE && !s.backend->ops->finish(s.backend, &s.status)) end = FAILED;
@@ -91,7 +94,8 @@ gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
     return event.type;
 }
 
-/* ---- prepare: prompt, division, memory ------------------------------------------------------------------ */
+/* ---- prepare: prompt, division, memory ------------------------------------------------------------------
+ */
 
 /** The buffers that live from stage to stage. */
 static void lay_out_kept(state *s, gp_arena *arena) {
@@ -113,22 +117,27 @@ static bool divide_picture(state *s) {
     const gp_config *config = &s->model->config;
     int64_t text = (int64_t)(s->prompt.before.count + s->prompt.after.count);
     int64_t context = config->language.max_length;
-    if (context > config->language.max_position_embeddings) context = config->language.max_position_embeddings;
+    if (context > config->language.max_position_embeddings)
+        context = config->language.max_position_embeddings;
     int64_t room = context - text - s->max_new_tokens;
     if (room <= 0)
-        return gp_fail(&s->status, "the prompt has %lld tokens of text and the answer may have %d; the context holds %lld",
-                       (long long)text, s->max_new_tokens, (long long)context);
+        return gp_fail(
+            &s->status,
+            "the prompt has %lld tokens of text and the answer may have %d; the context holds %lld",
+            (long long)text, s->max_new_tokens, (long long)context);
     gp_divider_limits limits = {options->crops > 0 ? options->crops : 9, options->max_crops, room};
-    if (!gp_divide(options->image.width, options->image.height, config->vision.image_size, config->vision.patch_size,
-                   &limits, &s->division, &s->status))
+    if (!gp_divide(options->image.width, options->image.height, config->vision.image_size,
+                   config->vision.patch_size, &limits, &s->division, &s->status))
         return false;
     s->prompt_tokens = (int)(text + s->division.image_tokens);
     if (s->division.reduced && s->run->on_warning != NULL) {
         char line[200];
         snprintf(line, sizeof line,
-                 "the picture is divided into %d x %d crops, fewer than the official rule gives: %d prompt tokens and %d "
+                 "the picture is divided into %d x %d crops, fewer than the official rule gives: %d prompt "
+                 "tokens and %d "
                  "new ones of %lld",
-                 s->division.columns, s->division.rows, s->prompt_tokens, s->max_new_tokens, (long long)context);
+                 s->division.columns, s->division.rows, s->prompt_tokens, s->max_new_tokens,
+                 (long long)context);
         s->run->on_warning(s->run->warning_user, line);
     }
     return true;
@@ -141,8 +150,9 @@ static bool reserve_pages(state *s) {
     int64_t tokens = s->prompt_tokens + s->max_new_tokens;
     if (cache->page_count < gp_pages_for(tokens)) {
         if (cache->backend != NULL) gp_kv_cache_close(cache);
-        if (!gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers, language->config.num_key_value_heads,
-                              language->head_dim, gp_pages_for(tokens), &s->status))
+        if (!gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers,
+                              language->config.num_key_value_heads, language->head_dim, gp_pages_for(tokens),
+                              &s->status))
             return false;
     }
     return gp_page_table_open(&s->table, s->backend, gp_pages_for(tokens), &s->status) &&
@@ -154,8 +164,8 @@ static outcome prepare(state *s) {
     gp_workplace *workplace = s->run->workplace;
     begin_stage(s, GP_STAGE_PREPARE);
     s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : 300;
-    if (!gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count, &s->prompt,
-                         &s->status) ||
+    if (!gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
+                         &s->prompt, &s->status) ||
         !divide_picture(s) || !reserve_pages(s))
         return FAILED;
     s->ids = gp_allocate((size_t)s->max_new_tokens * sizeof *s->ids);
@@ -163,31 +173,38 @@ static outcome prepare(state *s) {
         gp_fail(&s->status, "no memory for %d tokens", s->max_new_tokens);
         return FAILED;
     }
-    if (!gp_text_stream_open(s->model->tokenizer, (size_t)s->max_new_tokens, &s->stream, &s->status)) return FAILED;
+    if (!gp_text_stream_open(s->model->tokenizer, (size_t)s->max_new_tokens, &s->stream, &s->status))
+        return FAILED;
     gp_arena measure = {0};
     lay_out_kept(s, &measure);
     if (!ensure_arena(s, &workplace->kept, measure.peak)) return FAILED;
     lay_out_kept(s, &workplace->kept);
-    size_t row = 3 * (size_t)options->image.width, stride = options->image.stride > 0 ? options->image.stride : row;
+    size_t row = 3 * (size_t)options->image.width,
+           stride = options->image.stride > 0 ? options->image.stride : row;
     for (int y = 0; y < options->image.height; y++)
-        s->backend->ops->upload(s->backend, s->source + (size_t)y * row, options->image.pixels + (size_t)y * stride, row);
+        s->backend->ops->upload(s->backend, s->source + (size_t)y * row,
+                                options->image.pixels + (size_t)y * stride, row);
     if (s->run->observer != NULL && s->run->observer->integers != NULL) {
-        s->run->observer->integers(s->run->observer->user, "text_ids.0", s->prompt.before.ids, s->prompt.before.count);
-        s->run->observer->integers(s->run->observer->user, "text_ids.1", s->prompt.after.ids, s->prompt.after.count);
+        s->run->observer->integers(s->run->observer->user, "text_ids.0", s->prompt.before.ids,
+                                   s->prompt.before.count);
+        s->run->observer->integers(s->run->observer->user, "text_ids.1", s->prompt.after.ids,
+                                   s->prompt.after.count);
     }
     return step(s, 1, 1) ? DONE : CANCELLED;
 }
 
-/* ---- vision --------------------------------------------------------------------------------------------- */
+/* ---- vision ---------------------------------------------------------------------------------------------
+ */
 
 /** The divided picture; the encoder's buffers stand beside it. */
-static void lay_out_vision(const state *s, gp_arena *arena, uint8_t **canvas, uint8_t **scratch, gp_vision_buffers *buffers) {
+static void lay_out_vision(const state *s, gp_arena *arena, uint8_t **canvas, uint8_t **scratch,
+                           gp_vision_buffers *buffers) {
     const gp_division *division = &s->division;
     *canvas = gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
     size_t mark = gp_arena_mark(arena);
     *scratch = gp_arena_take(arena,
-                             gp_resize_rgb_scratch(s->options->image.width, s->options->image.height, division->width,
-                                                   division->height),
+                             gp_resize_rgb_scratch(s->options->image.width, s->options->image.height,
+                                                   division->width, division->height),
                              1);
     gp_arena_rewind(arena, mark);
     gp_vision_layout(&s->model->vision, division->rows, division->columns, arena, buffers);
@@ -201,28 +218,31 @@ static outcome see(state *s) {
     lay_out_vision(s, &measure, &canvas, &scratch, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
     lay_out_vision(s, arena, &canvas, &scratch, &buffers);
-    s->backend->ops->resize_rgb(s->backend, &(gp_resize_rgb){.source = s->source,
-                                                             .source_width = s->options->image.width,
-                                                             .source_height = s->options->image.height,
-                                                             .source_stride = 3 * (size_t)s->options->image.width,
-                                                             .width = division->width,
-                                                             .height = division->height,
-                                                             .vertical_first = division->transposed,
-                                                             .canvas_width = division->canvas_width,
-                                                             .canvas_height = division->canvas_height,
-                                                             .scratch = scratch,
-                                                             .canvas = canvas});
+    s->backend->ops->resize_rgb(s->backend,
+                                &(gp_resize_rgb){.source = s->source,
+                                                 .source_width = s->options->image.width,
+                                                 .source_height = s->options->image.height,
+                                                 .source_stride = 3 * (size_t)s->options->image.width,
+                                                 .width = division->width,
+                                                 .height = division->height,
+                                                 .vertical_first = division->transposed,
+                                                 .canvas_width = division->canvas_width,
+                                                 .canvas_height = division->canvas_height,
+                                                 .scratch = scratch,
+                                                 .canvas = canvas});
     if (s->run->observer != NULL && s->run->observer->divided != NULL)
-        s->run->observer->divided(s->run->observer->user, canvas, division->canvas_width, division->canvas_height,
-                                  division->columns, division->rows);
+        s->run->observer->divided(s->run->observer->user, canvas, division->canvas_width,
+                                  division->canvas_height, division->columns, division->rows);
     begin_stage(s, GP_STAGE_VISION);
     gp_vision_input input = {canvas, division->rows, division->columns};
-    if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers, s->run->observer, step, s, s->image_tokens))
+    if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers, s->run->observer, step, s,
+                          s->image_tokens))
         return CANCELLED;
     return DONE;
 }
 
-/* ---- prompt and answer ---------------------------------------------------------------------------------- */
+/* ---- prompt and answer ----------------------------------------------------------------------------------
+ */
 
 static outcome answer(state *s) {
     gp_language_buffers buffers;
@@ -242,8 +262,8 @@ static outcome answer(state *s) {
 static void embed_rows(state *s, gp_language_buffers *buffers, int64_t first, int64_t count) {
     const gp_ops *ops = s->backend->ops;
     int64_t hidden = s->model->config.language.hidden_size;
-    int64_t starts[4] = {0, (int64_t)s->prompt.before.count, (int64_t)s->prompt.before.count + s->division.image_tokens,
-                         s->prompt_tokens};
+    int64_t starts[4] = {0, (int64_t)s->prompt.before.count,
+                         (int64_t)s->prompt.before.count + s->division.image_tokens, s->prompt_tokens};
     const int32_t *ids[3] = {s->prompt.before.ids, NULL, s->prompt.after.ids};
     for (int part = 0; part < 3; part++) {
         int64_t begin = starts[part] > first ? starts[part] : first;
@@ -264,13 +284,16 @@ static void embed_rows(state *s, gp_language_buffers *buffers, int64_t first, in
     }
 }
 
-/** The observer sees the final norm's rows and the logits of the whole prompt; the answer needs the last row's alone. */
+/** The observer sees the final norm's rows and the logits of the whole prompt; the answer needs the last
+ * row's alone. */
 static void observe_prefill(state *s, const gp_language_buffers *buffers, int64_t first, int64_t count) {
     if (s->run->observer == NULL) return;
     const gp_language *language = &s->model->language;
     gp_language_final(language, s->backend, buffers, 0, count);
-    gp_observe(s->run->observer, s->backend, "hidden", buffers->final, first, count, language->config.hidden_size);
-    float *logits = s->backend->ops->allocate(s->backend, (size_t)(count * language->config.vocab_size) * sizeof *logits);
+    gp_observe(s->run->observer, s->backend, "hidden", buffers->final, first, count,
+               language->config.hidden_size);
+    float *logits =
+        s->backend->ops->allocate(s->backend, (size_t)(count * language->config.vocab_size) * sizeof *logits);
     if (logits == NULL) return;
     gp_language_logits(language, s->backend, buffers, count, logits);
     gp_observe(s->run->observer, s->backend, "logits", logits, first, count, language->config.vocab_size);
@@ -312,13 +335,14 @@ static void advance(state *s, gp_language_buffers *buffers, int32_t id, int posi
 static int32_t choose_token(state *s) {
     const gp_sampling *sampling = &s->options->sampling;
     int32_t id;
-    s->backend->ops->sample(s->backend, &(gp_sample){.logits = s->logits,
-                                                     .count = s->model->config.language.vocab_size,
-                                                     .temperature = sampling->temperature,
-                                                     .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
-                                                     .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
-                                                     .order = s->order,
-                                                     .token = s->token});
+    s->backend->ops->sample(s->backend,
+                            &(gp_sample){.logits = s->logits,
+                                         .count = s->model->config.language.vocab_size,
+                                         .temperature = sampling->temperature,
+                                         .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
+                                         .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                                         .order = s->order,
+                                         .token = s->token});
     s->backend->ops->download(s->backend, &id, s->token, sizeof id);
     return id;
 }
@@ -330,8 +354,9 @@ static void emit_text(state *s, const char *text) {
 }
 
 /**
- * Tokens until the end-of-sequence or the limit. The hidden state that makes a mask is that of the position whose input is
- * [SEG]: one step after it was chosen, and one step more than the answer needs where [SEG] is the last token allowed.
+ * Tokens until the end-of-sequence or the limit. The hidden state that makes a mask is that of the position
+ * whose input is [SEG]: one step after it was chosen, and one step more than the answer needs where [SEG] is
+ * the last token allowed.
  */
 static outcome decode(state *s, gp_language_buffers *buffers) {
     const gp_language_config *config = &s->model->config.language;
@@ -376,7 +401,8 @@ static void find_phrases(state *s) {
     }
 }
 
-/* ---- masks ---------------------------------------------------------------------------------------------- */
+/* ---- masks ----------------------------------------------------------------------------------------------
+ */
 
 static outcome ground(state *s) {
     const gp_image *image = &s->options->image;
@@ -385,7 +411,8 @@ static outcome ground(state *s) {
     begin_stage(s, GP_STAGE_GROUNDING);
     gp_grounding_layout(&s->model->grounding, image->width, image->height, &measure, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
-    gp_grounding_layout(&s->model->grounding, image->width, image->height, &s->run->workplace->stage, &buffers);
+    gp_grounding_layout(&s->model->grounding, image->width, image->height, &s->run->workplace->stage,
+                        &buffers);
     if (s->seg_count == 0) {
         gp_grounding_view(&s->model->grounding, s->backend, s->source, image->width, image->height,
                           3 * (size_t)image->width, &buffers, s->run->observer);
@@ -406,7 +433,8 @@ static void draw_mask(state *s, const gp_mask_buffers *buffers, int in_batch, in
     int32_t chosen;
     ops->download(s->backend, &chosen, buffers->chosen + in_batch, sizeof chosen);
     ops->download(s->backend, &mask.stability, buffers->stability + in_batch, sizeof mask.stability);
-    ops->download(s->backend, &mask.score, buffers->iou + in_batch * GP_MASK_TOKENS + chosen, sizeof mask.score);
+    ops->download(s->backend, &mask.score, buffers->iou + in_batch * GP_MASK_TOKENS + chosen,
+                  sizeof mask.score);
     mask.chosen = chosen;
     const float *logits = buffers->logits + (int64_t)(in_batch * GP_MASK_TOKENS + chosen) * side * side;
     gp_observe(s->run->observer, s->backend, "mask_logits", logits, (int64_t)index * side, side, side);
@@ -436,8 +464,8 @@ static outcome draw(state *s) {
     gp_observe(s->run->observer, s->backend, "seg_hidden", s->seg_hidden, 0, s->seg_count, hidden);
     for (int first = 0; first < s->seg_count; first += batch) {
         int count = s->seg_count - first < batch ? s->seg_count - first : batch;
-        gp_mask_decode(&s->model->masks, s->backend, s->seg_hidden + (int64_t)first * hidden, count, first, &s->maps, &buffers,
-                       s->run->observer);
+        gp_mask_decode(&s->model->masks, s->backend, s->seg_hidden + (int64_t)first * hidden, count, first,
+                       &s->maps, &buffers, s->run->observer);
         for (int i = 0; i < count; i++) {
             draw_mask(s, &buffers, i, first + i);
             if (!step(s, first + i + 1, s->seg_count)) return CANCELLED;
@@ -446,7 +474,8 @@ static outcome draw(state *s) {
     return DONE;
 }
 
-/* ---- result, time, memory ------------------------------------------------------------------------------- */
+/* ---- result, time, memory -------------------------------------------------------------------------------
+ */
 
 static void report_result(state *s) {
     const gp_workplace *workplace = s->run->workplace;
@@ -466,7 +495,9 @@ static void report_result(state *s) {
                    .converted = s->model->converted_bytes,
                    .kv_cache = (uint64_t)cache->layers * (uint64_t)cache->page_count * cache->page_bytes,
                    .activations = workplace->kept.capacity + workplace->stage.capacity +
-                                  (s->host_pixels != NULL ? (uint64_t)s->options->image.width * (uint64_t)s->options->image.height : 0),
+                                  (s->host_pixels != NULL ? (uint64_t)s->options->image.width *
+                                                                (uint64_t)s->options->image.height
+                                                          : 0),
                    .workspace = s->backend->workspace_bytes},
     };
     memcpy(result.seconds, s->seconds, sizeof result.seconds);
@@ -502,7 +533,8 @@ static void begin_stage(state *s, gp_stage stage) {
 static bool step(void *user, int done, int total) {
     state *s = user;
     if (atomic_load(&s->question->cancelled)) return false;
-    s->options->on_event(s->options->user, &(gp_event){.type = GP_EVENT_PROGRESS, .progress = {s->current, done, total}});
+    s->options->on_event(s->options->user,
+                         &(gp_event){.type = GP_EVENT_PROGRESS, .progress = {s->current, done, total}});
     return true;
 }
 

@@ -1,6 +1,6 @@
 /**
- * One request from picture to masks, on the engine's thread: the stages in their order, their memory, and the events that
- * come of them.
+ * One request from picture to masks, on the engine's thread: the stages in their order, their memory, and the
+ * events that come of them.
  */
 #pragma once
 
@@ -35,5 +35,6 @@ typedef struct gp_run {
     void *warning_user;
 } gp_run;
 
-/** Runs the request; its events go to the question's on_event, the final one included, whose type is returned. */
+/** Runs the request; its events go to the question's on_event, the final one included, whose type is
+ * returned. */
 gp_event_type gp_run_request(const gp_run *run, gp_question *question);

@@ -25,12 +25,15 @@ bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binde
     vision->grid = c->image_size / c->patch_size;
     vision->width = (int)width;
     vision->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *vision->layers);
-    if (vision->layers == NULL) return gp_fail(status, "no memory for %d vision layers", c->num_hidden_layers);
+    if (vision->layers == NULL)
+        return gp_fail(status, "no memory for %d vision layers", c->num_hidden_layers);
 
-    vision->patch = gp_bind_convolution(binder, hidden, 3, c->patch_size, "%s.embeddings.patch_embedding.weight", tower);
+    vision->patch =
+        gp_bind_convolution(binder, hidden, 3, c->patch_size, "%s.embeddings.patch_embedding.weight", tower);
     int64_t patches = (int64_t)vision->grid * vision->grid, position_shape[2] = {patches + 1, hidden};
     float *class = gp_bind_host(binder, 1, &hidden, "%s.embeddings.class_embedding", tower);
-    float *positions = gp_bind_host(binder, 2, position_shape, "%s.embeddings.position_embedding.weight", tower);
+    float *positions =
+        gp_bind_host(binder, 2, position_shape, "%s.embeddings.position_embedding.weight", tower);
     if (class != NULL && positions != NULL) {
         for (int64_t i = 0; i < hidden; i++) class[i] += positions[i];
         vision->class_row = gp_binder_place(binder, class, (size_t)hidden);
@@ -47,9 +50,12 @@ bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binde
             int64_t out, in;
             const char *name;
         } parts[] = {
-            {&layer->q, hidden, hidden, "self_attn.q_proj"},  {&layer->k, hidden, hidden, "self_attn.k_proj"},
-            {&layer->v, hidden, hidden, "self_attn.v_proj"},  {&layer->out, hidden, hidden, "self_attn.out_proj"},
-            {&layer->fc1, c->intermediate_size, hidden, "mlp.fc1"}, {&layer->fc2, hidden, c->intermediate_size, "mlp.fc2"},
+            {&layer->q, hidden, hidden, "self_attn.q_proj"},
+            {&layer->k, hidden, hidden, "self_attn.k_proj"},
+            {&layer->v, hidden, hidden, "self_attn.v_proj"},
+            {&layer->out, hidden, hidden, "self_attn.out_proj"},
+            {&layer->fc1, c->intermediate_size, hidden, "mlp.fc1"},
+            {&layer->fc2, hidden, c->intermediate_size, "mlp.fc2"},
         };
         for (size_t part = 0; part < sizeof parts / sizeof *parts; part++) {
             snprintf(name, sizeof name, "%s.encoder.layers.%d.%s", tower, i, parts[part].name);
@@ -85,15 +91,18 @@ static int64_t view_rows(const gp_vision *vision) {
     return 1 + (int64_t)vision->grid * vision->grid;
 }
 
-void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena, gp_vision_buffers *buffers) {
+void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena,
+                      gp_vision_buffers *buffers) {
     const gp_vision_config *c = &vision->config;
     int64_t views = 1 + (int64_t)rows * columns, batch = views < VIEW_BATCH ? views : VIEW_BATCH;
-    int64_t hidden = c->hidden_size, batch_rows = batch * view_rows(vision), tokens = gp_vision_tokens(vision, rows, columns);
+    int64_t hidden = c->hidden_size, batch_rows = batch * view_rows(vision),
+            tokens = gp_vision_tokens(vision, rows, columns);
     buffers->features = gp_arena_take(arena, (size_t)(views * view_rows(vision) * hidden), sizeof(float));
     size_t mark = gp_arena_mark(arena);
-    buffers->pixels = gp_arena_take(arena, (size_t)(batch * 3 * c->image_size * c->image_size), sizeof(float));
-    buffers->patches =
-        gp_arena_take(arena, (size_t)(vision->grid * vision->grid) * (size_t)vision->patch.columns, sizeof(float));
+    buffers->pixels =
+        gp_arena_take(arena, (size_t)(batch * 3 * c->image_size * c->image_size), sizeof(float));
+    buffers->patches = gp_arena_take(
+        arena, (size_t)(vision->grid * vision->grid) * (size_t)vision->patch.columns, sizeof(float));
     buffers->normed = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
     buffers->qkv = gp_arena_take(arena, (size_t)(batch_rows * 3 * hidden), sizeof(float));
     buffers->attended = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
@@ -121,7 +130,8 @@ bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vis
                                                            .row_end = vision->row_end,
                                                            .global_end = vision->global_end,
                                                            .y = buffers->merged});
-    gp_apply_affine(backend, &vision->project1, buffers->merged, rows, GP_ACTIVATION_GELU, NULL, buffers->projected);
+    gp_apply_affine(backend, &vision->project1, buffers->merged, rows, GP_ACTIVATION_GELU, NULL,
+                    buffers->projected);
     gp_apply_affine(backend, &vision->project2, buffers->projected, rows, GP_ACTIVATION_NONE, NULL, tokens);
     gp_observe(observer, backend, "image_tokens", tokens, 0, rows, vision->width);
     return true;
@@ -129,7 +139,8 @@ bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vis
 
 /** Views first … to features. */
 static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
-                         const gp_vision_buffers *buffers, const gp_observer *observer, int first, int count) {
+                         const gp_vision_buffers *buffers, const gp_observer *observer, int first,
+                         int count) {
     const gp_ops *ops = backend->ops;
     int side = vision->config.image_size, hidden = vision->config.hidden_size;
     int64_t rows = view_rows(vision);
@@ -146,7 +157,8 @@ static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_
         views.deviation[i] = clip_deviation[i];
     }
     ops->crop_views(backend, &views);
-    gp_observe(observer, backend, "crops", buffers->pixels, (int64_t)first * 3 * side, (int64_t)count * 3 * side, side);
+    gp_observe(observer, backend, "crops", buffers->pixels, (int64_t)first * 3 * side,
+               (int64_t)count * 3 * side, side);
     for (int view = 0; view < count; view++) {
         float *target = x + view * rows * hidden;
         ops->patches(backend, &(gp_patches){.x = buffers->pixels + (int64_t)view * 3 * side * side,
@@ -198,6 +210,7 @@ static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer,
                                                      .y_stride = hidden});
     gp_apply_affine(backend, &layer->out, buffers->attended, rows, GP_ACTIVATION_NONE, x, x);
     gp_apply_norm(backend, &layer->norm2, x, rows, hidden, epsilon, buffers->normed);
-    gp_apply_affine(backend, &layer->fc1, buffers->normed, rows, GP_ACTIVATION_QUICK_GELU, NULL, buffers->hidden);
+    gp_apply_affine(backend, &layer->fc1, buffers->normed, rows, GP_ACTIVATION_QUICK_GELU, NULL,
+                    buffers->hidden);
     gp_apply_affine(backend, &layer->fc2, buffers->hidden, rows, GP_ACTIVATION_NONE, x, x);
 }

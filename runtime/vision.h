@@ -1,7 +1,7 @@
 /**
- * The vision encoder and projector: crops of the divided picture to image tokens. A CLIP vision transformer whose last
- * layer's output is taken without post_layernorm, the 2×2 merge with separators, and a two-layer projector
- * (spec: model.md, section 2; official code: InternLM-XComposer2's build_mlp.py).
+ * The vision encoder and projector: crops of the divided picture to image tokens. A CLIP vision transformer
+ * whose last layer's output is taken without post_layernorm, the 2×2 merge with separators, and a two-layer
+ * projector (spec: model.md, section 2; official code: InternLM-XComposer2's build_mlp.py).
  */
 #pragma once
 
@@ -23,9 +23,9 @@ typedef struct gp_vision {
     const float *positions;   /* of the patches, [grid², hidden] */
     gp_norm_weights pre_norm; /* `pre_layrnorm` in the checkpoint */
     gp_vision_layer *layers;
-    gp_affine project1, project2;        /* 4·hidden → width → width */
-    const float *row_end, *global_end;   /* plora_sub_GN, plora_glb_GN, [4·hidden] */
-    int width;                           /* of an image token: the language model's */
+    gp_affine project1, project2;      /* 4·hidden → width → width */
+    const float *row_end, *global_end; /* plora_sub_GN, plora_glb_GN, [4·hidden] */
+    int width;                         /* of an image token: the language model's */
 } gp_vision;
 
 /** Where the pictures of one request stand between divider and language model. */
@@ -50,11 +50,12 @@ void gp_vision_free(gp_vision *vision);
 /** Tokens that a grid of crops becomes: (rows·columns + 1)·n² + 1 + (rows + 1)·n, n = grid/2. */
 int64_t gp_vision_tokens(const gp_vision *vision, int rows, int columns);
 
-void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena, gp_vision_buffers *buffers);
+void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena,
+                      gp_vision_buffers *buffers);
 
 /**
- * Encodes the picture: tokens [gp_vision_tokens, width]. `step` is called after each batch with the views done; when it
- * returns false the work ends early and so does this, with false.
+ * Encodes the picture: tokens [gp_vision_tokens, width]. `step` is called after each batch with the views
+ * done; when it returns false the work ends early and so does this, with false.
  */
 bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
                       const gp_vision_buffers *buffers, const gp_observer *observer,

@@ -27,8 +27,9 @@ static int check_failures;
 /** CHECK for what the rest of the test cannot do without: ends the test. */
 #define REQUIRE(condition, ...)                                                                              \
     do {                                                                                                     \
+        int failures_before = check_failures;                                                                \
         CHECK(condition, __VA_ARGS__);                                                                       \
-        if (!(condition)) exit(1);                                                                           \
+        if (check_failures > failures_before) exit(1);                                                       \
     } while (0)
 
 /** The last line of main: prints the verdict and gives the exit code. */

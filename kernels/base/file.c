@@ -15,13 +15,17 @@ bool gp_file_map(const char *path, gp_mapping *mapping, gp_status *status) {
     if (file < 0) return gp_fail(status, "%s: %s", path, strerror(errno));
     struct stat info;
     bool done = fstat(file, &info) == 0;
-    if (!done) gp_fail(status, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(info.st_mode)) done = gp_fail(status, "%s: not a regular file", path);
+    if (!done)
+        gp_fail(status, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        done = gp_fail(status, "%s: not a regular file", path);
     if (done && info.st_size > 0) {
         void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
         done = data != MAP_FAILED;
-        if (done) *mapping = (gp_mapping){data, (size_t)info.st_size};
-        else gp_fail(status, "%s: cannot map %lld bytes: %s", path, (long long)info.st_size, strerror(errno));
+        if (done)
+            *mapping = (gp_mapping){data, (size_t)info.st_size};
+        else
+            gp_fail(status, "%s: cannot map %lld bytes: %s", path, (long long)info.st_size, strerror(errno));
     }
     close(file);
     return done;

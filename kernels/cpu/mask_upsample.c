@@ -23,7 +23,8 @@ static void spread_row(void *argument, int64_t row, int thread);
 
 void GP_CPU(mask_upsample)(gp_backend *backend, const gp_mask_upsample *up) {
     int64_t cells = (int64_t)up->masks * up->grid * up->grid;
-    float *half = up->scratch + 2 * cells * up->channels; /* [masks, (2·grid)², channels/4], behind both linears' rows */
+    float *half = up->scratch +
+                  2 * cells * up->channels; /* [masks, (2·grid)², channels/4], behind both linears' rows */
     GP_CPU(linear)(backend, &(gp_linear){.x = up->x, .rows = cells, .weight = up->weight1, .y = up->scratch});
     spread first = {up->scratch,     up->grid,      up->channels / 4, up->bias1, up->skip1,
                     up->norm_weight, up->norm_bias, up->epsilon,      half};

@@ -1,4 +1,5 @@
-/** From mask logits to pixels: the choice by stability, and the bilinear enlargement that is only ever a row high. */
+/** From mask logits to pixels: the choice by stability, and the bilinear enlargement that is only ever a row
+ * high. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
@@ -44,7 +45,8 @@ typedef struct job {
     int64_t across; /* column bands */
 } job;
 
-/** The source position of a target one: the index below, and the share of the next. In f32, as torch computes it. */
+/** The source position of a target one: the index below, and the share of the next. In f32, as torch computes
+ * it. */
 static int source_of(float scale, int index, int size, int *next, float *share) {
     float source = scale * ((float)index + 0.5f) - 0.5f;
     if (source < 0) source = 0;
@@ -66,7 +68,8 @@ static void draw_band(void *argument, int64_t index, int thread) {
     const job *work = argument;
     const gp_draw_mask *draw = work->draw;
     room *space = gp_cpu_scratch(work->backend, thread);
-    int first_row = (int)(index / work->across) * BAND_ROWS, first = (int)(index % work->across) * BAND_COLUMNS;
+    int first_row = (int)(index / work->across) * BAND_ROWS,
+        first = (int)(index % work->across) * BAND_COLUMNS;
     int rows = draw->height - first_row < BAND_ROWS ? draw->height - first_row : BAND_ROWS;
     int count = draw->width - first < BAND_COLUMNS ? draw->width - first : BAND_COLUMNS;
     float scale_x = (float)draw->grid / (float)draw->width, scale_y = (float)draw->grid / (float)draw->height;

@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-/** The source positions first … first + count − 1 that a target position is made of; weights stand elsewhere. */
+/** The source positions first … first + count − 1 that a target position is made of; weights stand elsewhere.
+ */
 typedef struct gp_taps {
     int32_t first, count;
 } gp_taps;
@@ -18,7 +19,8 @@ static inline int gp_resize_taps_max(int source, int target) {
 
 /** Bytes for the taps and weights of all target positions, a multiple of 8. */
 static inline size_t gp_resize_taps_bytes(int source, int target, size_t weight_bytes) {
-    size_t bytes = (size_t)target * (sizeof(gp_taps) + (size_t)gp_resize_taps_max(source, target) * weight_bytes);
+    size_t bytes =
+        (size_t)target * (sizeof(gp_taps) + (size_t)gp_resize_taps_max(source, target) * weight_bytes);
     return (bytes + 7) / 8 * 8;
 }
 
@@ -27,15 +29,16 @@ static inline int gp_clamp(int index, int size) {
 }
 
 /**
- * The four weights of cubic convolution (A = −0.75, align_corners false) for target position `index`, and the first of
- * their source positions, which may lie outside: the caller clamps. In f32, as torch computes them.
+ * The four weights of cubic convolution (A = −0.75, align_corners false) for target position `index`, and the
+ * first of their source positions, which may lie outside: the caller clamps. In f32, as torch computes them.
  */
 static inline int gp_cubic_taps(float scale, int index, float weight[4]) {
     const float a = -0.75f;
     float source = scale * ((float)index + 0.5f) - 0.5f, below = floorf(source), t = source - below;
     for (int i = 0; i < 4; i++) {
         float x = i == 0 ? t + 1 : i == 1 ? t : i == 2 ? 1 - t : 2 - t;
-        weight[i] = i == 1 || i == 2 ? ((a + 2) * x - (a + 3)) * x * x + 1 : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+        weight[i] = i == 1 || i == 2 ? ((a + 2) * x - (a + 3)) * x * x + 1
+                                     : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
     }
     return (int)below - 1;
 }

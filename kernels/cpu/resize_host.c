@@ -1,4 +1,5 @@
-/** Host functions that every backend shares: scratch sizes of the resizes, and the bicubic one for position embeddings. */
+/** Host functions that every backend shares: scratch sizes of the resizes, and the bicubic one for position
+ * embeddings. */
 #include "kernels/cpu/resize.h"
 
 #include <math.h>
@@ -15,7 +16,8 @@ size_t gp_whole_view_scratch(int source_width, int source_height, int side) {
            3 * (size_t)source_height * (size_t)side * sizeof(float);
 }
 
-void gp_resize_bicubic(const float *x, int channels, int height, int width, int new_height, int new_width, float *y) {
+void gp_resize_bicubic(const float *x, int channels, int height, int width, int new_height, int new_width,
+                       float *y) {
     float scale_y = (float)height / (float)new_height, scale_x = (float)width / (float)new_width;
     for (int channel = 0; channel < channels; channel++) {
         const float *plane = x + (int64_t)channel * height * width;

@@ -1,7 +1,7 @@
 /**
- * Pillow's bilinear resize of RGB bytes, bit for bit: a triangle filter as wide as the reduction, weights made in f64 and
- * rounded to 22 fractional bits, one pass across and one down with rounding to bytes between them. A pass that would
- * change nothing is skipped.
+ * Pillow's bilinear resize of RGB bytes, bit for bit: a triangle filter as wide as the reduction, weights
+ * made in f64 and rounded to 22 fractional bits, one pass across and one down with rounding to bytes between
+ * them. A pass that would change nothing is skipped.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/resize.h"
@@ -29,8 +29,8 @@ typedef struct job {
 static pass make_taps(int source, int target, void *memory);
 static void run_across(void *argument, int64_t row, int thread);
 static void run_down(void *argument, int64_t row, int thread);
-static void copy_rows(const uint8_t *source, size_t source_stride, uint8_t *target, size_t target_stride, int width,
-                      int height);
+static void copy_rows(const uint8_t *source, size_t source_stride, uint8_t *target, size_t target_stride,
+                      int width, int height);
 
 void GP_CPU(resize_rgb)(gp_backend *backend, const gp_resize_rgb *resize) {
     int width = resize->width, height = resize->height;
@@ -140,8 +140,8 @@ static void run_down(void *argument, int64_t row, int thread) {
     }
 }
 
-static void copy_rows(const uint8_t *source, size_t source_stride, uint8_t *target, size_t target_stride, int width,
-                      int height) {
+static void copy_rows(const uint8_t *source, size_t source_stride, uint8_t *target, size_t target_stride,
+                      int width, int height) {
     for (int y = 0; y < height; y++)
         memcpy(target + (size_t)y * target_stride, source + (size_t)y * source_stride, 3 * (size_t)width);
 }

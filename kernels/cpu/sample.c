@@ -16,7 +16,8 @@ void GP_CPU(sample)(gp_backend *backend, const gp_sample *sample) {
     for (int32_t i = 0; i < sample->count; i++) order[i] = i;
     sort_by_logit(logits, order, sample->count);
     double scale = 1.0 / (double)sample->temperature, total = 0, kept = 0, passed = 0;
-    for (int i = 0; i < sample->count; i++) total += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
+    for (int i = 0; i < sample->count; i++)
+        total += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
     int set = 0;
     while (set < sample->count && (set == 0 || kept < (double)sample->top_p * total))
         kept += exp(((double)logits[order[set++]] - (double)logits[best]) * scale);

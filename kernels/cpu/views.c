@@ -1,6 +1,6 @@
 /**
- * What the encoders see. Bytes become ((v/255) − mean)/deviation through a table of 256 values a channel, so that a crop's
- * numbers are the official ones to the bit and no resize divides again.
+ * What the encoders see. Bytes become ((v/255) − mean)/deviation through a table of 256 values a channel, so
+ * that a crop's numbers are the official ones to the bit and no resize divides again.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/resize.h"
@@ -37,7 +37,8 @@ static void view_row(void *argument, int64_t index, int thread) {
         return;
     }
     int crop_row = (view - 1) / views->columns, crop_column = (view - 1) % views->columns;
-    const uint8_t *source = views->canvas + (((int64_t)crop_row * side + row) * views->columns + crop_column) * side * 3;
+    const uint8_t *source =
+        views->canvas + (((int64_t)crop_row * side + row) * views->columns + crop_column) * side * 3;
     for (int channel = 0; channel < 3; channel++) {
         float *line = y + (int64_t)channel * side * side;
         for (int x = 0; x < side; x++) line[x] = job->table[channel][source[3 * x + channel]];
@@ -48,7 +49,8 @@ static void view_row(void *argument, int64_t index, int thread) {
 static void global_row(const crops_job *job, int row, float *y) {
     const gp_crop_views *views = job->views;
     int side = views->side, width = views->columns * side, height = views->rows * side;
-    float scale_y = (float)height / (float)side, scale_x = (float)width / (float)side, weight_y[4], weight_x[4];
+    float scale_y = (float)height / (float)side, scale_x = (float)width / (float)side, weight_y[4],
+          weight_x[4];
     int first_y = gp_cubic_taps(scale_y, row, weight_y);
     const uint8_t *lines[4];
     for (int i = 0; i < 4; i++) lines[i] = views->canvas + (int64_t)gp_clamp(first_y + i, height) * width * 3;
@@ -79,7 +81,7 @@ typedef struct pass {
 typedef struct whole_job {
     const gp_whole_view *view;
     pass across, down;
-    float *between; /* [3, source_height, side] */
+    float *between;   /* [3, source_height, side] */
     float table[256]; /* v/255 */
 } whole_job;
 
@@ -103,7 +105,8 @@ void GP_CPU(whole_view)(gp_backend *backend, const gp_whole_view *view) {
 static pass make_taps(int source, int target, void *memory) {
     pass made = {.taps = memory, .most = gp_resize_taps_max(source, target)};
     made.weights = (float *)(made.taps + target);
-    float scale = (float)source / (float)target, reach = scale >= 1 ? scale : 1, inverse = scale >= 1 ? 1 / scale : 1;
+    float scale = (float)source / (float)target, reach = scale >= 1 ? scale : 1,
+          inverse = scale >= 1 ? 1 / scale : 1;
     for (int i = 0; i < target; i++) {
         float centre = (float)(scale * (i + 0.5)), total = 0;
         float *weights = made.weights + (int64_t)i * made.most;

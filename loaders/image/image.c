@@ -10,8 +10,12 @@ bool gp_image_read(const char *path, gp_rgb_image *image, gp_status *status) {
         size_t length;
         bool (*read)(const unsigned char *, size_t, const char *, gp_rgb_image *, gp_status *);
     } formats[] = {
-        {"\x89PNG\r\n\x1A\n", 8, gp_png_read}, {"\xFF\xD8\xFF", 3, gp_jpeg_read}, {"II*\0", 4, gp_tiff_read},
-        {"MM\0*", 4, gp_tiff_read},            {"II+\0", 4, gp_tiff_read},        {"MM\0+", 4, gp_tiff_read},
+        {"\x89PNG\r\n\x1A\n", 8, gp_png_read},
+        {"\xFF\xD8\xFF", 3, gp_jpeg_read},
+        {"II*\0", 4, gp_tiff_read},
+        {"MM\0*", 4, gp_tiff_read},
+        {"II+\0", 4, gp_tiff_read},
+        {"MM\0+", 4, gp_tiff_read},
     };
     gp_mapping file;
     *image = (gp_rgb_image){0};
@@ -32,15 +36,18 @@ void gp_image_free(gp_rgb_image *image) {
     *image = (gp_rgb_image){0};
 }
 
-bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image, gp_status *status) {
+bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image,
+                       gp_status *status) {
     if (width <= 0 || height <= 0)
-        return gp_fail(status, "%s: %lld x %lld: it has no pixels", path, (long long)width, (long long)height);
+        return gp_fail(status, "%s: %lld x %lld: it has no pixels", path, (long long)width,
+                       (long long)height);
     if (width > GP_IMAGE_PIXELS_MAX / height)
-        return gp_fail(status, "%s: %lld x %lld pixels; %lld are the most", path, (long long)width, (long long)height,
-                       GP_IMAGE_PIXELS_MAX);
+        return gp_fail(status, "%s: %lld x %lld pixels; %lld are the most", path, (long long)width,
+                       (long long)height, GP_IMAGE_PIXELS_MAX);
     image->pixels = gp_allocate((size_t)(width * height) * 3);
     if (image->pixels == NULL)
-        return gp_fail(status, "%s: no memory for %lld x %lld pixels", path, (long long)width, (long long)height);
+        return gp_fail(status, "%s: no memory for %lld x %lld pixels", path, (long long)width,
+                       (long long)height);
     image->width = (int)width;
     image->height = (int)height;
     return true;

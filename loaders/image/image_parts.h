@@ -5,9 +5,13 @@
 
 #include <stddef.h>
 
-bool gp_png_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image, gp_status *status);
-bool gp_jpeg_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image, gp_status *status);
-bool gp_tiff_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image, gp_status *status);
+bool gp_png_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
+                 gp_status *status);
+bool gp_jpeg_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
+                  gp_status *status);
+bool gp_tiff_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
+                  gp_status *status);
 
 /** Checks the size against GP_IMAGE_PIXELS_MAX and gives the picture its pixels, uninitialised. */
-bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image, gp_status *status);
+bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image,
+                       gp_status *status);

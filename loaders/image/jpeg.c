@@ -27,7 +27,8 @@ static void fail_out(j_common_ptr jpeg) {
 
 /** A file that ends early is only a warning to libjpeg, which then makes up the rest. */
 static void on_message(j_common_ptr jpeg, int level) {
-    if (level < 0 && (jpeg->err->msg_code == JWRN_JPEG_EOF || jpeg->err->msg_code == JWRN_HIT_MARKER)) fail_out(jpeg);
+    if (level < 0 && (jpeg->err->msg_code == JWRN_JPEG_EOF || jpeg->err->msg_code == JWRN_HIT_MARKER))
+        fail_out(jpeg);
 }
 
 /** CMYK with the rounding of Pillow's conversion; `inverted` as Adobe writes it. */
@@ -43,7 +44,8 @@ static void convert_cmyk(const JSAMPLE *row, int width, bool inverted, uint8_t *
 }
 
 /** The part that may jump out; `line` is owned by the caller. */
-static bool decode(struct jpeg_decompress_struct *jpeg, const char *path, gp_rgb_image *image, JSAMPLE **line, gp_status *status) {
+static bool decode(struct jpeg_decompress_struct *jpeg, const char *path, gp_rgb_image *image, JSAMPLE **line,
+                   gp_status *status) {
     jpeg_read_header(jpeg, TRUE);
     if (!gp_image_allocate(jpeg->image_width, jpeg->image_height, path, image, status)) return false;
     bool cmyk = jpeg->num_components == 4;
@@ -64,7 +66,8 @@ static bool decode(struct jpeg_decompress_struct *jpeg, const char *path, gp_rgb
     return true;
 }
 
-bool gp_jpeg_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image, gp_status *status) {
+bool gp_jpeg_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
+                  gp_status *status) {
     struct jpeg_decompress_struct jpeg;
     errors own = {.path = path, .status = status};
     JSAMPLE *volatile line = NULL;

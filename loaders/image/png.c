@@ -36,7 +36,8 @@ static void on_warning(png_structp png, png_const_charp message) {
 /** The part that may jump out: rows is owned by the caller. */
 static bool decode(png_structp png, png_infop info, source *in, gp_rgb_image *image, png_bytep **rows) {
     png_read_info(png, info);
-    if (!gp_image_allocate(png_get_image_width(png, info), png_get_image_height(png, info), in->path, image, in->status))
+    if (!gp_image_allocate(png_get_image_width(png, info), png_get_image_height(png, info), in->path, image,
+                           in->status))
         return false;
     png_set_expand(png);
     png_set_strip_16(png);
@@ -45,8 +46,8 @@ static bool decode(png_structp png, png_infop info, source *in, gp_rgb_image *im
     png_set_interlace_handling(png);
     png_read_update_info(png, info);
     if (png_get_rowbytes(png, info) != 3 * (size_t)image->width)
-        return gp_fail(in->status, "%s: PNG rows of %zu bytes; %d pixels were expected", in->path, png_get_rowbytes(png, info),
-                       image->width);
+        return gp_fail(in->status, "%s: PNG rows of %zu bytes; %d pixels were expected", in->path,
+                       png_get_rowbytes(png, info), image->width);
     *rows = gp_allocate((size_t)image->height * sizeof **rows);
     if (*rows == NULL) return gp_fail(in->status, "%s: no memory for %d rows", in->path, image->height);
     for (int y = 0; y < image->height; y++) (*rows)[y] = image->pixels + (size_t)y * 3 * (size_t)image->width;
@@ -55,7 +56,8 @@ static bool decode(png_structp png, png_infop info, source *in, gp_rgb_image *im
     return true;
 }
 
-bool gp_png_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image, gp_status *status) {
+bool gp_png_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
+                 gp_status *status) {
     source in = {.data = data, .size = size, .path = path, .status = status};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &in, on_error, on_warning);
     png_infop info = png != NULL ? png_create_info_struct(png) : NULL;

@@ -1,12 +1,12 @@
 /**
- * Ids to text, token by token. Three layers: `joined` is settled text (runs cleaned up, added tokens set off by spaces);
- * `run` is the raw tail of the current run, which clean-up may still change; `bytes` are byte pieces that do not make a
- * character yet.
+ * Ids to text, token by token. Three layers: `joined` is settled text (runs cleaned up, added tokens set off
+ * by spaces); `run` is the raw tail of the current run, which clean-up may still change; `bytes` are byte
+ * pieces that do not make a character yet.
  *
- * What of the tail is certain is found by trying: a later token changes what stands before it only by completing one of
- * the clean-up's patterns, so the part that all completions leave alike is certain. To keep the tail short, the run is
- * settled in front of eight bytes without a space or an apostrophe: every pattern begins with a space and is at most four
- * bytes long, so none reaches across.
+ * What of the tail is certain is found by trying: a later token changes what stands before it only by
+ * completing one of the clean-up's patterns, so the part that all completions leave alike is certain. To keep
+ * the tail short, the run is settled in front of eight bytes without a space or an apostrophe: every pattern
+ * begins with a space and is at most four bytes long, so none reaches across.
  */
 #include "kernels/base/memory.h"
 #include "loaders/tokenizer/tokenizer_parts.h"
@@ -16,19 +16,19 @@
 #define MARK        "[UNUSED_TOKEN_145]" /* ends a turn; taken out of what the user reads */
 #define REPLACEMENT "\xEF\xBF\xBD"       /* U+FFFD */
 
-enum { BARRIER = 8, CONTINUATION_MAX = 8, UTF8_MAX = 4 };
+enum { BARRIER = 8, CONTINUATION_MAX = 8, UTF8_MAX = 4 }; /* bytes */
 
 struct gp_text_stream {
     const gp_tokenizer *tokenizer;
     bool keep_marks;
-    size_t capacity;       /* of each text */
-    size_t left;           /* tokens that may still come */
+    size_t capacity; /* of each text */
+    size_t left;     /* tokens that may still come */
     char *joined, *run, *whole, *trial, *common;
     size_t joined_length, run_length;
     unsigned char bytes[UTF8_MAX];
     size_t byte_count;
-    bool run_open;   /* the last part is a run */
-    size_t given;    /* bytes of the text that were given out */
+    bool run_open; /* the last part is a run */
+    size_t given;  /* bytes of the text that were given out */
 };
 
 static const char *give(gp_text_stream *stream, size_t end);
@@ -67,7 +67,10 @@ size_t gp_utf8_length(const char *text, size_t length) {
     const unsigned char *u = (const unsigned char *)text;
     if (length == 0) return 0;
     if (u[0] < 0x80) return 1;
-    size_t bytes = u[0] >= 0xC2 && u[0] <= 0xDF ? 2 : (u[0] & 0xF0) == 0xE0 ? 3 : u[0] >= 0xF0 && u[0] <= 0xF4 ? 4 : 0;
+    size_t bytes = u[0] >= 0xC2 && u[0] <= 0xDF   ? 2
+                   : (u[0] & 0xF0) == 0xE0        ? 3
+                   : u[0] >= 0xF0 && u[0] <= 0xF4 ? 4
+                                                  : 0;
     if (bytes == 0 || length < bytes) return 0;
     for (size_t i = 1; i < bytes; i++)
         if ((u[i] & 0xC0) != 0x80) return 0;
@@ -80,7 +83,8 @@ size_t gp_utf8_length(const char *text, size_t length) {
 
 /* ---- stream ---- */
 
-bool gp_text_stream_open(const gp_tokenizer *tokenizer, size_t max_tokens, gp_text_stream **out, gp_status *status) {
+bool gp_text_stream_open(const gp_tokenizer *tokenizer, size_t max_tokens, gp_text_stream **out,
+                         gp_status *status) {
     gp_text_stream *stream = gp_allocate_zeroed(1, sizeof *stream);
     if (stream == NULL) return gp_fail(status, "no memory for a text of %zu tokens", max_tokens);
     stream->tokenizer = tokenizer;
@@ -175,8 +179,10 @@ static void render(gp_text_stream *stream, const char *tail, size_t tail_length)
     memcpy(whole + stream->joined_length, tail, tail_length);
     size_t length = stream->joined_length + tail_length, written = 0, mark = sizeof MARK - 1;
     for (size_t i = 0; i < length;) {
-        if (!stream->keep_marks && length - i >= mark && memcmp(whole + i, MARK, mark) == 0) i += mark;
-        else whole[written++] = whole[i++];
+        if (!stream->keep_marks && length - i >= mark && memcmp(whole + i, MARK, mark) == 0)
+            i += mark;
+        else
+            whole[written++] = whole[i++];
     }
     whole[written] = '\0';
 }
@@ -190,17 +196,23 @@ static void append_run(gp_text_stream *stream, const void *text, size_t length) 
 
 /** Whether more bytes could make a character of these. */
 static bool may_become_character(const unsigned char *bytes, size_t count) {
-    size_t wanted = bytes[0] >= 0xC2 && bytes[0] <= 0xDF ? 2 : (bytes[0] & 0xF0) == 0xE0 ? 3 : bytes[0] >= 0xF0 && bytes[0] <= 0xF4 ? 4 : 0;
+    size_t wanted = bytes[0] >= 0xC2 && bytes[0] <= 0xDF   ? 2
+                    : (bytes[0] & 0xF0) == 0xE0            ? 3
+                    : bytes[0] >= 0xF0 && bytes[0] <= 0xF4 ? 4
+                                                           : 0;
     return count < wanted;
 }
 
 /** Whole characters go to the run, bytes that cannot become one as replacements. */
 static void drain_bytes(gp_text_stream *stream, bool all) {
     while (stream->byte_count > 0) {
-        size_t length = gp_utf8_length((const char *)stream->bytes, stream->byte_count), used = length > 0 ? length : 1;
+        size_t length = gp_utf8_length((const char *)stream->bytes, stream->byte_count),
+               used = length > 0 ? length : 1;
         if (length == 0 && !all && may_become_character(stream->bytes, stream->byte_count)) return;
-        if (length > 0) append_run(stream, stream->bytes, length);
-        else append_run(stream, REPLACEMENT, sizeof REPLACEMENT - 1);
+        if (length > 0)
+            append_run(stream, stream->bytes, length);
+        else
+            append_run(stream, REPLACEMENT, sizeof REPLACEMENT - 1);
         stream->byte_count -= used;
         memmove(stream->bytes, stream->bytes + used, stream->byte_count);
     }
@@ -244,8 +256,12 @@ static void end_run(gp_text_stream *stream) {
 
 /** Length of the certain part of the tail, which is left in `common`. */
 static size_t certain_tail(gp_text_stream *stream) {
-    static const char *const continuations[] = {"x", ".", "?", "!", ",", "' x", " x", "' ", "n't", "'t", "t", "'m", "m", "'s",
-                                                "s", "'ve", "ve", "e", "'re", "re"};
+    /* What may complete a pattern, its apostrophe with or without the spaces that an earlier pattern takes
+     * away. */
+    static const char *const continuations[] = {
+        "x",    ".",   "?",  "!",    ",",   "' x", " x",    "' ",   "n't",   "'t",    "t",    "'m",
+        "m",    "'s",  "s",  "'ve",  "ve",  "e",   "'re",   "re",   "n ' t", " ' t",  "' t",  " t",
+        " ' m", "' m", " m", " ' s", "' s", " s",  " ' ve", "' ve", " ve",   " ' re", "' re", " re"};
     size_t common = 0;
     for (size_t c = 0; c < sizeof continuations / sizeof *continuations; c++) {
         size_t more = strlen(continuations[c]);
@@ -261,20 +277,24 @@ static size_t certain_tail(gp_text_stream *stream) {
         while (same < common && same < length && stream->trial[same] == stream->common[same]) same++;
         common = same;
     }
-    while (common > 0 && common < stream->run_length && ((unsigned char)stream->common[common] & 0xC0) == 0x80) common--;
+    while (common > 0 && common < stream->run_length &&
+           ((unsigned char)stream->common[common] & 0xC0) == 0x80)
+        common--;
     return common;
 }
 
 /* ---- the whole at once ---- */
 
-bool gp_tokenizer_decode(const gp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text, gp_status *status) {
+bool gp_tokenizer_decode(const gp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
+                         gp_status *status) {
     gp_text_stream *stream;
     if (!gp_text_stream_open(tokenizer, count, &stream, status)) return false;
     stream->keep_marks = true;
     for (size_t i = 0; i < count; i++) {
         if (take_id(stream, ids[i])) continue;
         gp_text_stream_close(stream);
-        return gp_fail(status, "id %d stands for no token: the vocabulary has %d", ids[i], tokenizer->vocabulary);
+        return gp_fail(status, "id %d stands for no token: the vocabulary has %d", ids[i],
+                       tokenizer->vocabulary);
     }
     gp_text_stream_finish(stream);
     *text = gp_copy_text(stream->whole);

@@ -10,17 +10,19 @@
 
 enum { ID_MAX = 1 << 24, MODEL_BYTES_MAX = 1 << 28 };
 
-#define SPACE_SIGN "\xE2\x96\x81" /* U+2581, a space in a piece */
+#define SPACE_SIGN "\xE2\x96\x81"   /* U+2581, a space in a piece */
 #define UNKNOWN    " \xE2\x81\x87 " /* what sentencepiece prints for an unknown piece */
 
 static bool make_table(gp_tokenizer *tokenizer, const char *folder, gp_status *status);
 static bool check_spaces(const gp_tokenizer *tokenizer, const char *folder, gp_status *status);
-static bool add_token(gp_tokenizer *tokenizer, const char *text, int64_t id, bool special, const char *name, gp_status *status);
+static bool add_token(gp_tokenizer *tokenizer, const char *text, int64_t id, bool special, const char *name,
+                      gp_status *status);
 
 /* ---- opening ---- */
 
 /** FOLDER/NAME mapped; absent ones stay empty when `optional`. */
-static bool map_part(const char *folder, const char *name, bool optional, gp_mapping *mapping, gp_status *status) {
+static bool map_part(const char *folder, const char *name, bool optional, gp_mapping *mapping,
+                     gp_status *status) {
     *mapping = (gp_mapping){0};
     if (optional && !gp_file_exists(folder, name)) return true;
     char *path = gp_file_join(folder, name);
@@ -48,20 +50,24 @@ static int compare_lengths(const void *a, const void *b) {
     return x->length > y->length ? -1 : x->length < y->length;
 }
 
-bool gp_tokenizer_build(const void *model, size_t model_size, const char *added, size_t added_size, const char *special,
-                        size_t special_size, const char *folder, gp_tokenizer **out, gp_status *status) {
+bool gp_tokenizer_build(const void *model, size_t model_size, const char *added, size_t added_size,
+                        const char *special, size_t special_size, const char *folder, gp_tokenizer **out,
+                        gp_status *status) {
     char message[512] = "", name[4096];
     if (model == NULL || model_size == 0 || model_size > MODEL_BYTES_MAX)
-        return gp_fail(status, "%s/tokenizer.model: %zu bytes are no sentencepiece model", folder, model_size);
+        return gp_fail(status, "%s/tokenizer.model: %zu bytes are no sentencepiece model", folder,
+                       model_size);
     gp_tokenizer *tokenizer = gp_allocate_zeroed(1, sizeof *tokenizer);
     if (tokenizer == NULL) return gp_fail(status, "no memory for a tokenizer");
     tokenizer->processor = gp_sentencepiece_open(model, model_size, message, sizeof message);
     bool done = tokenizer->processor != NULL ||
                 gp_fail(status, "%s/tokenizer.model: no sentencepiece model: %s", folder, message);
     snprintf(name, sizeof name, "%s/added_tokens.json", folder);
-    done = done && (added == NULL || gp_tokenizer_read_added(tokenizer, added, added_size, name, false, status));
+    done =
+        done && (added == NULL || gp_tokenizer_read_added(tokenizer, added, added_size, name, false, status));
     snprintf(name, sizeof name, "%s/special_tokens_map.json", folder);
-    done = done && (special == NULL || gp_tokenizer_read_added(tokenizer, special, special_size, name, true, status));
+    done = done &&
+           (special == NULL || gp_tokenizer_read_added(tokenizer, special, special_size, name, true, status));
     if (done && tokenizer->added_count > 0)
         qsort(tokenizer->added, tokenizer->added_count, sizeof *tokenizer->added, compare_lengths);
     done = done && make_table(tokenizer, folder, status) && check_spaces(tokenizer, folder, status);
@@ -83,8 +89,8 @@ void gp_tokenizer_close(gp_tokenizer *tokenizer) {
     gp_free(tokenizer);
 }
 
-bool gp_tokenizer_read_added(gp_tokenizer *tokenizer, const char *text, size_t length, const char *name, bool special,
-                             gp_status *status) {
+bool gp_tokenizer_read_added(gp_tokenizer *tokenizer, const char *text, size_t length, const char *name,
+                             bool special, gp_status *status) {
     json_error_t error;
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (root == NULL) return gp_fail(status, "%s: line %d: %s", name, error.line, error.text);
@@ -93,17 +99,23 @@ bool gp_tokenizer_read_added(gp_tokenizer *tokenizer, const char *text, size_t l
     json_t *value;
     json_object_foreach(root, key, value) {
         if (!done) break;
-        if (special) { /* role: token, or role: {"content": token}; lists name tokens that are no roles of their own */
-            const char *token = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+        if (special) { /* role: token, or role: {"content": token}; lists name tokens that are no roles of
+                          their own */
+            const char *token =
+                json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
             if (token == NULL) continue;
             int id = gp_sentencepiece_id(tokenizer->processor, token);
             for (size_t i = 0; i < tokenizer->added_count && id < 0; i++)
                 if (strcmp(tokenizer->added[i].text, token) == 0) id = tokenizer->added[i].id;
-            if (id < 0) done = gp_fail(status, "%s: %s: \"%s\" is no token of the model", name, key, token);
-            else done = add_token(tokenizer, token, id, true, name, status);
+            if (id < 0)
+                done = gp_fail(status, "%s: %s: \"%s\" is no token of the model", name, key, token);
+            else
+                done = add_token(tokenizer, token, id, true, name, status);
         } else {
-            if (!json_is_integer(value)) done = gp_fail(status, "%s: the id of \"%s\" is not a whole number", name, key);
-            else done = add_token(tokenizer, key, json_integer_value(value), false, name, status);
+            if (!json_is_integer(value))
+                done = gp_fail(status, "%s: the id of \"%s\" is not a whole number", name, key);
+            else
+                done = add_token(tokenizer, key, json_integer_value(value), false, name, status);
         }
     }
     json_decref(root);
@@ -115,7 +127,8 @@ static bool add_token(gp_tokenizer *tokenizer, const char *text, int64_t id, boo
                       gp_status *status) {
     if (text[0] == '\0') return gp_fail(status, "%s: a token without text", name);
     if (id < 0 || id >= ID_MAX)
-        return gp_fail(status, "%s: the id of \"%s\" is %lld; 0 to %d are possible", name, text, (long long)id, ID_MAX - 1);
+        return gp_fail(status, "%s: the id of \"%s\" is %lld; 0 to %d are possible", name, text,
+                       (long long)id, ID_MAX - 1);
     for (size_t i = 0; i < tokenizer->added_count; i++) {
         gp_added_token *own = &tokenizer->added[i];
         bool same_text = strcmp(own->text, text) == 0;
@@ -124,7 +137,8 @@ static bool add_token(gp_tokenizer *tokenizer, const char *text, int64_t id, boo
             return true;
         }
         if (own->id == id || same_text)
-            return gp_fail(status, "%s: \"%s\" has id %lld; \"%s\" has %d", name, text, (long long)id, own->text, own->id);
+            return gp_fail(status, "%s: \"%s\" has id %lld; \"%s\" has %d", name, text, (long long)id,
+                           own->text, own->id);
     }
     gp_added_token *grown = gp_grow(tokenizer->added, tokenizer->added_count * sizeof *grown,
                                     (tokenizer->added_count + 1) * sizeof *grown);
@@ -163,7 +177,8 @@ static bool make_table(gp_tokenizer *tokenizer, const char *folder, gp_status *s
     int pieces = gp_sentencepiece_count(tokenizer->processor);
     tokenizer->vocabulary = pieces;
     for (size_t i = 0; i < tokenizer->added_count; i++)
-        if (tokenizer->added[i].id >= tokenizer->vocabulary) tokenizer->vocabulary = tokenizer->added[i].id + 1;
+        if (tokenizer->added[i].id >= tokenizer->vocabulary)
+            tokenizer->vocabulary = tokenizer->added[i].id + 1;
     size_t bytes = 0, length;
     gp_piece_kind kind;
     for (int id = 0; id < pieces; id++) {
@@ -172,8 +187,10 @@ static bool make_table(gp_tokenizer *tokenizer, const char *folder, gp_status *s
     }
     tokenizer->tokens = gp_allocate((size_t)tokenizer->vocabulary * sizeof *tokenizer->tokens);
     tokenizer->texts = gp_allocate(bytes + 1);
-    if (tokenizer->tokens == NULL || tokenizer->texts == NULL) return gp_fail(status, "no memory for %d tokens", pieces);
-    for (int id = 0; id < tokenizer->vocabulary; id++) tokenizer->tokens[id] = (gp_token){.kind = GP_TOKEN_NONE};
+    if (tokenizer->tokens == NULL || tokenizer->texts == NULL)
+        return gp_fail(status, "no memory for %d tokens", pieces);
+    for (int id = 0; id < tokenizer->vocabulary; id++)
+        tokenizer->tokens[id] = (gp_token){.kind = GP_TOKEN_NONE};
     char *end = tokenizer->texts;
     for (int id = 0; id < pieces; id++) {
         const char *piece = gp_sentencepiece_piece(tokenizer->processor, id, &length, &kind);
@@ -196,25 +213,33 @@ static bool make_table(gp_tokenizer *tokenizer, const char *folder, gp_status *s
     }
     for (size_t i = 0; i < tokenizer->added_count; i++) {
         const gp_added_token *own = &tokenizer->added[i];
-        tokenizer->tokens[own->id] = (gp_token){own->special ? GP_TOKEN_SKIPPED : GP_TOKEN_ADDED, (uint32_t)own->length, own->text};
+        tokenizer->tokens[own->id] =
+            (gp_token){own->special ? GP_TOKEN_SKIPPED : GP_TOKEN_ADDED, (uint32_t)own->length, own->text};
     }
     tokenizer->longest = 3;
     for (int id = 0; id < tokenizer->vocabulary; id++)
-        if (tokenizer->tokens[id].length > tokenizer->longest) tokenizer->longest = tokenizer->tokens[id].length;
+        if (tokenizer->tokens[id].length > tokenizer->longest)
+            tokenizer->longest = tokenizer->tokens[id].length;
     return true;
 }
 
-/** InternLM2's model takes a leading space as it is; one that adds or drops spaces would be decoded wrongly. */
+/** InternLM2's model takes a leading space as it is; one that adds or drops spaces would be decoded wrongly.
+ */
 static bool check_spaces(const gp_tokenizer *tokenizer, const char *folder, gp_status *status) {
     int pieces = gp_sentencepiece_count(tokenizer->processor);
     for (int id = 0; id < pieces; id++) {
         const gp_token *token = &tokenizer->tokens[id];
         char text[256];
-        if (token->kind != GP_TOKEN_TEXT || token->length < 2 || token->length >= sizeof text || token->text[0] != ' ') continue;
-        if (!gp_sentencepiece_decode(tokenizer->processor, &(int32_t){id}, 1, text, sizeof text) || text[0] != ' ')
-            return gp_fail(status, "%s/tokenizer.model: it adds or drops spaces (add_dummy_prefix, remove_extra_whitespaces), "
-                                   "which InternLM2's does not",
-                           folder);
+        if (token->kind != GP_TOKEN_TEXT || token->length < 2 || token->length >= sizeof text ||
+            token->text[0] != ' ')
+            continue;
+        if (!gp_sentencepiece_decode(tokenizer->processor, &(int32_t){id}, 1, text, sizeof text) ||
+            text[0] != ' ')
+            return gp_fail(
+                status,
+                "%s/tokenizer.model: it adds or drops spaces (add_dummy_prefix, remove_extra_whitespaces), "
+                "which InternLM2's does not",
+                folder);
         return true;
     }
     return true;
@@ -260,10 +285,11 @@ static size_t space_length(const char *text, size_t length) {
     size_t bytes = gp_utf8_length(text, length);
     const unsigned char *u = (const unsigned char *)text;
     if (bytes == 1) return (u[0] >= 0x09 && u[0] <= 0x0D) || (u[0] >= 0x1C && u[0] <= 0x20);
-    uint32_t code = bytes == 2 ? (u[0] & 0x1Fu) << 6 | (u[1] & 0x3Fu)
-                    : bytes == 3 ? (u[0] & 0x0Fu) << 12 | (u[1] & 0x3Fu) << 6 | (u[2] & 0x3Fu) : 0;
-    bool space = code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
-                 code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
+    uint32_t code = bytes == 2   ? (u[0] & 0x1Fu) << 6 | (u[1] & 0x3Fu)
+                    : bytes == 3 ? (u[0] & 0x0Fu) << 12 | (u[1] & 0x3Fu) << 6 | (u[2] & 0x3Fu)
+                                 : 0;
+    bool space = code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) ||
+                 code == 0x2028 || code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
     return space ? bytes : 0;
 }
 
@@ -292,26 +318,29 @@ static const gp_added_token *added_at(const gp_tokenizer *tokenizer, const char 
 }
 
 /** A part between added tokens, stripped on the sides that touch one. */
-static bool encode_part(const gp_tokenizer *tokenizer, const char *text, size_t begin, size_t end, bool after_added,
-                        bool before_added, id_list *list, gp_status *status) {
+static bool encode_part(const gp_tokenizer *tokenizer, const char *text, size_t begin, size_t end,
+                        bool after_added, bool before_added, id_list *list, gp_status *status) {
     char message[512] = "";
     if (after_added) strip_left(text, &begin, end);
     if (before_added) strip_right(text, begin, &end);
     if (begin == end) return true;
-    return gp_sentencepiece_encode(tokenizer->processor, text + begin, end - begin, append_id, list, message, sizeof message) ||
+    return gp_sentencepiece_encode(tokenizer->processor, text + begin, end - begin, append_id, list, message,
+                                   sizeof message) ||
            gp_fail(status, "sentencepiece cannot encode %zu bytes: %s", end - begin, message);
 }
 
-bool gp_tokenizer_encode(const gp_tokenizer *tokenizer, const char *text, size_t length, bool bos, gp_token_ids *ids,
-                         gp_status *status) {
+bool gp_tokenizer_encode(const gp_tokenizer *tokenizer, const char *text, size_t length, bool bos,
+                         gp_token_ids *ids, gp_status *status) {
     id_list list = {0};
     *ids = (gp_token_ids){0};
     bool done = true, after_added = false;
     for (size_t at = 0, bytes; at < length && done; at += bytes) {
         bytes = gp_utf8_length(text + at, length - at);
-        if (bytes == 0) done = gp_fail(status, "byte %zu of the text, 0x%02x, is not UTF-8", at, (unsigned char)text[at]);
+        if (bytes == 0)
+            done = gp_fail(status, "byte %zu of the text, 0x%02x, is not UTF-8", at, (unsigned char)text[at]);
     }
-    if (done && bos) done = append_id(&list, gp_tokenizer_bos(tokenizer)) || gp_fail(status, "no memory for ids");
+    if (done && bos)
+        done = append_id(&list, gp_tokenizer_bos(tokenizer)) || gp_fail(status, "no memory for ids");
     size_t begin = 0;
     for (size_t at = 0; at < length && done;) {
         const gp_added_token *own = added_at(tokenizer, text + at, length - at);

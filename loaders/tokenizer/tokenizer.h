@@ -64,7 +64,6 @@ bool gp_text_stream_open(const gp_tokenizer *tokenizer, size_t max_tokens, gp_te
                          gp_status *status);
 void gp_text_stream_close(gp_text_stream *stream);
 
-
 /**
  * Adds one id and returns the text that became certain (UTF-8, terminated, possibly empty; valid until the
  * next call). Ids that nothing stands for add nothing; ids beyond max_tokens are ignored.

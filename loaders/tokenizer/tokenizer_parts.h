@@ -33,19 +33,21 @@ struct gp_tokenizer {
     size_t added_count;
     gp_token *tokens; /* [vocabulary] */
     int vocabulary;
-    char *texts; /* what `tokens` point into, but for added ones */
+    char *texts;    /* what `tokens` point into, but for added ones */
     size_t longest; /* bytes that a token may add to a text, a replaced byte's three included */
 };
 
 /** Adds the tokens of one json file; see tokenizer.h. `name` stands in messages. */
-bool gp_tokenizer_read_added(gp_tokenizer *tokenizer, const char *text, size_t length, const char *name, bool special,
-                             gp_status *status);
+bool gp_tokenizer_read_added(gp_tokenizer *tokenizer, const char *text, size_t length, const char *name,
+                             bool special, gp_status *status);
 
 /** The tokenizer of a model and two json texts (NULL: absent). What gp_tokenizer_open and the fuzzer call. */
-bool gp_tokenizer_build(const void *model, size_t model_size, const char *added, size_t added_size, const char *special,
-                        size_t special_size, const char *folder, gp_tokenizer **tokenizer, gp_status *status);
+bool gp_tokenizer_build(const void *model, size_t model_size, const char *added, size_t added_size,
+                        const char *special, size_t special_size, const char *folder,
+                        gp_tokenizer **tokenizer, gp_status *status);
 
-/** Length of the UTF-8 character at text[0] of `length` bytes; 0 when it is none (cut off, overlong, a surrogate, …). */
+/** Length of the UTF-8 character at text[0] of `length` bytes; 0 when it is none (cut off, overlong, a
+ * surrogate, …). */
 size_t gp_utf8_length(const char *text, size_t length);
 
 /** Transformers' clean-up of `length` bytes in place; returns the new length. */

@@ -47,9 +47,12 @@ bool gp_checkpoint_open(const char *folder, gp_checkpoint **out, gp_status *stat
         char *path = gp_file_join(folder, forms[i].name);
         gp_checkpoint *checkpoint = gp_allocate_zeroed(1, sizeof *checkpoint);
         bool done = path != NULL && checkpoint != NULL;
-        if (!done) gp_fail(status, "no memory for a checkpoint");
-        else if (forms[i].index) done = open_index(checkpoint, folder, forms[i].name, status);
-        else done = add_file(checkpoint, path, status);
+        if (!done)
+            gp_fail(status, "no memory for a checkpoint");
+        else if (forms[i].index)
+            done = open_index(checkpoint, folder, forms[i].name, status);
+        else
+            done = add_file(checkpoint, path, status);
         gp_free(path);
         if (!done) {
             gp_checkpoint_close(checkpoint);
@@ -58,9 +61,11 @@ bool gp_checkpoint_open(const char *folder, gp_checkpoint **out, gp_status *stat
         *out = checkpoint;
         return true;
     }
-    return gp_fail(status, "%s: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin and "
-                           "pytorch_model.bin.index.json is there",
-                   folder);
+    return gp_fail(
+        status,
+        "%s: no weights: none of model.safetensors, model.safetensors.index.json, pytorch_model.bin and "
+        "pytorch_model.bin.index.json is there",
+        folder);
 }
 
 bool gp_checkpoint_open_file(const char *path, gp_checkpoint **out, gp_status *status) {
@@ -118,7 +123,8 @@ const void *gp_checkpoint_read(gp_checkpoint *checkpoint, const gp_tensor *tenso
     if (own->copy != NULL) return own->copy;
     own->copy = gp_allocate((size_t)tensor->count * size);
     if (own->copy == NULL) {
-        gp_fail(status, "%s: no memory for a copy of %s, %lld elements", tensor->file, tensor->name, (long long)tensor->count);
+        gp_fail(status, "%s: no memory for a copy of %s, %lld elements", tensor->file, tensor->name,
+                (long long)tensor->count);
         return NULL;
     }
     int64_t at[GP_TENSOR_RANK_MAX] = {0}, offset = 0; /* the position of the next element */
@@ -162,8 +168,10 @@ static bool add_file(gp_checkpoint *checkpoint, const char *path, gp_status *sta
     }
     checkpoint->file_count++;
     const gp_mapping *mapping = &file->mapping;
-    /* A zip, or a pickle as before torch 1.6; as the length of a safetensors header either would be absurd. */
-    bool torch = mapping->size >= 4 && (memcmp(mapping->data, "PK\3\4", 4) == 0 || memcmp(mapping->data, "\x80\x02\x8A\x0A", 4) == 0);
+    /* A zip, or a pickle as before torch 1.6; as the length of a safetensors header either would be absurd.
+     */
+    bool torch = mapping->size >= 4 && (memcmp(mapping->data, "PK\3\4", 4) == 0 ||
+                                        memcmp(mapping->data, "\x80\x02\x8A\x0A", 4) == 0);
     const char *ending = strrchr(path, '.');
     if (ending != NULL && strcmp(ending, ".bin") == 0) torch = true;
     return torch ? gp_torch_file_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status)
@@ -182,7 +190,8 @@ static size_t find_file(const gp_checkpoint *checkpoint, const char *path) {
 }
 
 /** Every file that the weight map names, then every tensor in the file that the map says. */
-static bool open_shards(gp_checkpoint *checkpoint, const char *folder, const char *index, const json_t *map, gp_status *status) {
+static bool open_shards(gp_checkpoint *checkpoint, const char *folder, const char *index, const json_t *map,
+                        gp_status *status) {
     const char *name;
     json_t *json;
     json_object_foreach((json_t *)map, name, json) {
@@ -191,11 +200,13 @@ static bool open_shards(gp_checkpoint *checkpoint, const char *folder, const cha
             return gp_fail(status, "%s: weight_map: %s: its file is not a name in the folder", index, name);
         char *path = gp_file_join(folder, shard);
         if (path == NULL) return gp_fail(status, "no memory for %s", shard);
-        bool done = find_file(checkpoint, path) < checkpoint->file_count || add_file(checkpoint, path, status);
+        bool done =
+            find_file(checkpoint, path) < checkpoint->file_count || add_file(checkpoint, path, status);
         if (done) {
             const gp_tensor *tensor = gp_checkpoint_find(checkpoint, name);
             if (tensor == NULL || strcmp(tensor->file, path) != 0)
-                done = gp_fail(status, "%s: weight_map: %s is said to be in %s, which does not hold it", index, name, shard);
+                done = gp_fail(status, "%s: weight_map: %s is said to be in %s, which does not hold it",
+                               index, name, shard);
         }
         gp_free(path);
         if (!done) return false;
@@ -210,12 +221,15 @@ static bool open_index(gp_checkpoint *checkpoint, const char *folder, const char
     bool done = gp_file_map(path, &file, status);
     if (done) {
         json_error_t error;
-        json_t *root = json_loadb(file.data != NULL ? (const char *)file.data : "", file.size, JSON_REJECT_DUPLICATES, &error);
+        json_t *root = json_loadb(file.data != NULL ? (const char *)file.data : "", file.size,
+                                  JSON_REJECT_DUPLICATES, &error);
         const json_t *map = json_object_get(root, "weight_map");
-        if (root == NULL) done = gp_fail(status, "%s: line %d: %s", path, error.line, error.text);
+        if (root == NULL)
+            done = gp_fail(status, "%s: line %d: %s", path, error.line, error.text);
         else if (!json_is_object(map) || json_object_size(map) == 0)
             done = gp_fail(status, "%s: weight_map is missing, empty or not an object", path);
-        else done = open_shards(checkpoint, folder, path, map, status);
+        else
+            done = open_shards(checkpoint, folder, path, map, status);
         json_decref(root);
         gp_file_unmap(&file);
     }
@@ -229,7 +243,8 @@ static bool add_tensor(void *user, const gp_tensor *tensor, gp_status *status) {
     gp_checkpoint *checkpoint = user;
     if (checkpoint->count == checkpoint->capacity) {
         size_t larger = checkpoint->capacity > 0 ? 2 * checkpoint->capacity : 256;
-        entry **grown = gp_grow(checkpoint->entries, checkpoint->count * sizeof *grown, larger * sizeof *grown);
+        entry **grown =
+            gp_grow(checkpoint->entries, checkpoint->count * sizeof *grown, larger * sizeof *grown);
         if (grown == NULL) return gp_fail(status, "%s: no memory for %zu tensors", tensor->file, larger);
         checkpoint->entries = grown;
         checkpoint->capacity = larger;

@@ -5,20 +5,22 @@
 #include "loaders/weights/checkpoint.h"
 
 /**
- * Receives a tensor of a file being parsed; `name` is copied. Returns false, with the status set, to end the parsing.
+ * Receives a tensor of a file being parsed; `name` is copied. Returns false, with the status set, to end the
+ * parsing.
  */
 typedef bool (*gp_tensor_sink)(void *user, const gp_tensor *tensor, gp_status *status);
 
 /**
- * Reads the header of a safetensors file of `size` bytes at `data` and hands over its tensors. `path` stands in messages.
- * Checks that the tensors' bytes are those of their shapes and fill the data part without holes or overlaps.
+ * Reads the header of a safetensors file of `size` bytes at `data` and hands over its tensors. `path` stands
+ * in messages. Checks that the tensors' bytes are those of their shapes and fill the data part without holes
+ * or overlaps.
  */
-bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink, void *user,
-                          gp_status *status);
+bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink,
+                          void *user, gp_status *status);
 
 /**
- * Reads a file written by torch.save (1.6 and later: a zip with one pickle) of `size` bytes and hands over the tensors of the
- * dictionary in it. Nothing of the pickle is executed.
+ * Reads a file written by torch.save (1.6 and later: a zip with one pickle) of `size` bytes and hands over
+ * the tensors of the dictionary in it. Nothing of the pickle is executed.
  */
-bool gp_torch_file_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink, void *user,
-                         gp_status *status);
+bool gp_torch_file_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink,
+                         void *user, gp_status *status);

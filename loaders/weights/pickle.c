@@ -1,7 +1,7 @@
 /**
- * The interpreter. Values are nodes of one array and refer to each other by index, so that a pickle can share what it likes
- * and nothing dangles; node, stack and memo counts are bounded by the pickle's own bytes, since every opcode adds at most
- * one of each.
+ * The interpreter. Values are nodes of one array and refer to each other by index, so that a pickle can share
+ * what it likes and nothing dangles; node, stack and memo counts are bounded by the pickle's own bytes, since
+ * every opcode adds at most one of each.
  */
 #include "loaders/weights/pickle.h"
 
@@ -32,14 +32,14 @@ typedef enum meaning { REBUILD_TENSOR, REBUILD_PARAMETER, ORDERED_DICT, STORAGE_
 
 typedef struct node {
     kind kind;
-    int64_t integer;      /* INTEGER, BOOLEAN; the meaning of a GLOBAL; elements of a STORAGE */
-    gp_dtype dtype;       /* of a storage type, a STORAGE */
-    const char *text;     /* TEXT: `length` bytes of the pickle */
+    int64_t integer;  /* INTEGER, BOOLEAN; the meaning of a GLOBAL; elements of a STORAGE */
+    gp_dtype dtype;   /* of a storage type, a STORAGE */
+    const char *text; /* TEXT: `length` bytes of the pickle */
     size_t length;
-    uint32_t first_item;  /* TUPLE, LIST, DICTIONARY: a chain of items; NONE: empty */
+    uint32_t first_item; /* TUPLE, LIST, DICTIONARY: a chain of items; NONE: empty */
     uint32_t last_item;
     uint32_t item_count;
-    uint32_t a, b;        /* TENSOR: its storage, and the tuple of arguments */
+    uint32_t a, b; /* TENSOR: its storage, and the tuple of arguments */
 } node;
 
 /** A link of a container's chain; in a dictionary keys and values take turns. */
@@ -65,13 +65,13 @@ typedef struct machine {
 
 static bool run(machine *m, uint32_t *result);
 static bool call(machine *m, uint32_t function, uint32_t arguments, uint32_t *result);
-static bool find_global(machine *m, const char *module, size_t module_length, const char *name, size_t name_length,
-                        uint32_t *result);
+static bool find_global(machine *m, const char *module, size_t module_length, const char *name,
+                        size_t name_length, uint32_t *result);
 static bool load_storage(machine *m, uint32_t id, uint32_t *result);
 static bool give_tensors(machine *m, uint32_t dictionary, gp_pickle_sink sink, void *user);
 
-bool gp_pickle_parse(const unsigned char *data, size_t size, const char *path, gp_pickle_sink sink, void *user,
-                     gp_status *status) {
+bool gp_pickle_parse(const unsigned char *data, size_t size, const char *path, gp_pickle_sink sink,
+                     void *user, gp_status *status) {
     machine m = {.data = data, .size = size, .path = path, .status = status};
     uint32_t result = NONE;
     bool done = run(&m, &result) && give_tensors(&m, result, sink, user);
@@ -118,7 +118,8 @@ static bool push_new(machine *m, node value) {
 }
 
 static bool pop(machine *m, uint32_t *value) {
-    if (m->stack.count == 0) return gp_fail(m->status, "%s: pickle, byte %zu: nothing is on its stack", m->path, m->at);
+    if (m->stack.count == 0)
+        return gp_fail(m->status, "%s: pickle, byte %zu: nothing is on its stack", m->path, m->at);
     *value = ((uint32_t *)m->stack.data)[--m->stack.count];
     return true;
 }
@@ -129,8 +130,10 @@ static bool append(machine *m, uint32_t container, uint32_t value) {
     *place = (item){value, NONE};
     uint32_t index = (uint32_t)(m->items.count - 1);
     node *target = node_at(m, container);
-    if (target->item_count++ == 0) target->first_item = index;
-    else ((item *)m->items.data)[target->last_item].next = index;
+    if (target->item_count++ == 0)
+        target->first_item = index;
+    else
+        ((item *)m->items.data)[target->last_item].next = index;
     target->last_item = index;
     return true;
 }
@@ -160,8 +163,8 @@ static bool collect(machine *m, uint32_t container) {
 
 static bool take(machine *m, size_t count, const unsigned char **bytes) {
     if (count > m->size - m->at)
-        return gp_fail(m->status, "%s: pickle, byte %zu: %zu bytes are announced, %zu are left", m->path, m->at, count,
-                       m->size - m->at);
+        return gp_fail(m->status, "%s: pickle, byte %zu: %zu bytes are announced, %zu are left", m->path,
+                       m->at, count, m->size - m->at);
     *bytes = m->data + m->at;
     m->at += count;
     return true;
@@ -189,7 +192,8 @@ static bool take_line(machine *m, const char **text, size_t *length) {
 static bool push_text(machine *m, size_t length_bytes) {
     uint64_t length;
     const unsigned char *bytes;
-    if (!take_number(m, length_bytes, &length) || length > SIZE_MAX || !take(m, (size_t)length, &bytes)) return false;
+    if (!take_number(m, length_bytes, &length) || length > SIZE_MAX || !take(m, (size_t)length, &bytes))
+        return false;
     return push_new(m, (node){.kind = TEXT, .text = (const char *)bytes, .length = (size_t)length});
 }
 
@@ -197,7 +201,8 @@ static bool push_text(machine *m, size_t length_bytes) {
 static bool push_long(machine *m) {
     uint64_t length, number;
     if (!take_number(m, 1, &length)) return false;
-    if (length > 8) return gp_fail(m->status, "%s: pickle, byte %zu: a number of %d bytes", m->path, m->at, (int)length);
+    if (length > 8)
+        return gp_fail(m->status, "%s: pickle, byte %zu: a number of %d bytes", m->path, m->at, (int)length);
     if (!take_number(m, (size_t)length, &number)) return false;
     if (length > 0 && length < 8 && number >> (8 * length - 1) != 0) number |= UINT64_MAX << (8 * length);
     return push_new(m, (node){.kind = INTEGER, .integer = (int64_t)number});
@@ -207,7 +212,8 @@ static bool push_long(machine *m) {
 
 static bool put_memo(machine *m, uint64_t index) {
     if (m->stack.count == 0 || index > MEMO_MAX)
-        return gp_fail(m->status, "%s: pickle, byte %zu: memo %llu cannot be set", m->path, m->at, (unsigned long long)index);
+        return gp_fail(m->status, "%s: pickle, byte %zu: memo %llu cannot be set", m->path, m->at,
+                       (unsigned long long)index);
     while (m->memo.count <= index) {
         uint32_t *place = extend(m, &m->memo, sizeof *place);
         if (place == NULL) return false;
@@ -219,7 +225,8 @@ static bool put_memo(machine *m, uint64_t index) {
 
 static bool get_memo(machine *m, uint64_t index) {
     if (index >= m->memo.count || ((uint32_t *)m->memo.data)[index] == NONE)
-        return gp_fail(m->status, "%s: pickle, byte %zu: memo %llu was never set", m->path, m->at, (unsigned long long)index);
+        return gp_fail(m->status, "%s: pickle, byte %zu: memo %llu was never set", m->path, m->at,
+                       (unsigned long long)index);
     return push(m, ((uint32_t *)m->memo.data)[index]);
 }
 
@@ -228,7 +235,8 @@ static bool get_memo(machine *m, uint64_t index) {
 /** `count` values from the stack as a tuple. */
 static bool push_tuple(machine *m, uint32_t count) {
     if (m->stack.count < count)
-        return gp_fail(m->status, "%s: pickle, byte %zu: a tuple of %u on a stack of %zu", m->path, m->at, count, m->stack.count);
+        return gp_fail(m->status, "%s: pickle, byte %zu: a tuple of %u on a stack of %zu", m->path, m->at,
+                       count, m->stack.count);
     uint32_t values[3];
     for (uint32_t i = 0; i < count; i++) values[i] = ((uint32_t *)m->stack.data)[m->stack.count - count + i];
     m->stack.count -= count;
@@ -250,16 +258,19 @@ static bool push_marked_tuple(machine *m) {
 
 /** The node on top after `popped` were taken off, which must be of a kind. */
 static bool top(machine *m, kind wanted, const char *what, uint32_t *index) {
-    if (m->stack.count == 0) return gp_fail(m->status, "%s: pickle, byte %zu: nothing is on its stack", m->path, m->at);
+    if (m->stack.count == 0)
+        return gp_fail(m->status, "%s: pickle, byte %zu: nothing is on its stack", m->path, m->at);
     *index = ((uint32_t *)m->stack.data)[m->stack.count - 1];
-    return node_at(m, *index)->kind == wanted || gp_fail(m->status, "%s: pickle, byte %zu: no %s", m->path, m->at, what);
+    return node_at(m, *index)->kind == wanted ||
+           gp_fail(m->status, "%s: pickle, byte %zu: no %s", m->path, m->at, what);
 }
 
 /** SETITEMS, APPENDS: the container lies below the mark. */
 static bool extend_container(machine *m, kind wanted, const char *what) {
     size_t mark = m->stack.count;
     while (mark > 0 && node_at(m, ((uint32_t *)m->stack.data)[mark - 1])->kind != MARK) mark--;
-    if (mark < 2) return gp_fail(m->status, "%s: pickle, byte %zu: no %s below the mark", m->path, m->at, what);
+    if (mark < 2)
+        return gp_fail(m->status, "%s: pickle, byte %zu: no %s below the mark", m->path, m->at, what);
     uint32_t container = ((uint32_t *)m->stack.data)[mark - 2];
     if (node_at(m, container)->kind != wanted)
         return gp_fail(m->status, "%s: pickle, byte %zu: no %s below the mark", m->path, m->at, what);
@@ -294,7 +305,8 @@ static bool step(machine *m, unsigned char opcode) {
         return take_number(m, opcode == 'K' ? 1 : 2, &number) &&
                push_new(m, (node){.kind = INTEGER, .integer = (int64_t)number});
     case 'J':
-        return take_number(m, 4, &number) && push_new(m, (node){.kind = INTEGER, .integer = (int32_t)(uint32_t)number});
+        return take_number(m, 4, &number) &&
+               push_new(m, (node){.kind = INTEGER, .integer = (int32_t)(uint32_t)number});
     case 0x8A:
         return push_long(m);
     case 'G': /* a number with a fraction: kept by nothing that is read */
@@ -343,8 +355,8 @@ static bool step(machine *m, unsigned char opcode) {
         if (!pop(m, &b) || !pop(m, &a)) return false;
         if (node_at(m, a)->kind != TEXT || node_at(m, b)->kind != TEXT)
             return gp_fail(m->status, "%s: pickle, byte %zu: a global without a name", m->path, m->at);
-        return find_global(m, node_at(m, a)->text, node_at(m, a)->length, node_at(m, b)->text, node_at(m, b)->length,
-                           &result) &&
+        return find_global(m, node_at(m, a)->text, node_at(m, a)->length, node_at(m, b)->text,
+                           node_at(m, b)->length, &result) &&
                push(m, result);
     case 'Q': /* BINPERSID */
         return pop(m, &a) && load_storage(m, a, &result) && push(m, result);
@@ -355,14 +367,16 @@ static bool step(machine *m, unsigned char opcode) {
     case '0':
         return pop(m, &a);
     default:
-        return gp_fail(m->status, "%s: pickle, byte %zu: opcode 0x%02x, which a state dict does not need: refused", m->path,
-                       m->at - 1, opcode);
+        return gp_fail(m->status,
+                       "%s: pickle, byte %zu: opcode 0x%02x, which a state dict does not need: refused",
+                       m->path, m->at - 1, opcode);
     }
 }
 
 static bool run(machine *m, uint32_t *result) {
     for (;;) {
-        if (m->at >= m->size) return gp_fail(m->status, "%s: its pickle ends without a STOP at byte %zu", m->path, m->at);
+        if (m->at >= m->size)
+            return gp_fail(m->status, "%s: its pickle ends without a STOP at byte %zu", m->path, m->at);
         unsigned char opcode = m->data[m->at++];
         if (opcode == '.') return pop(m, result);
         if (!step(m, opcode)) return false;
@@ -371,8 +385,8 @@ static bool run(machine *m, uint32_t *result) {
 
 /* ---- names, storages, tensors ---- */
 
-static bool find_global(machine *m, const char *module, size_t module_length, const char *name, size_t name_length,
-                        uint32_t *result) {
+static bool find_global(machine *m, const char *module, size_t module_length, const char *name,
+                        size_t name_length, uint32_t *result) {
     static const struct {
         const char *name;
         meaning meaning;
@@ -403,7 +417,8 @@ static bool find_global(machine *m, const char *module, size_t module_length, co
         *result = (uint32_t)(m->nodes.count - 1);
         return true;
     }
-    return gp_fail(m->status, "%s: its pickle names %s, which a state dict does not need: refused", m->path, whole);
+    return gp_fail(m->status, "%s: its pickle names %s, which a state dict does not need: refused", m->path,
+                   whole);
 }
 
 /** ("storage", type, key, device, elements). */
@@ -415,7 +430,8 @@ static bool load_storage(machine *m, uint32_t id, uint32_t *result) {
            memcmp(node_at(m, parts[0])->text, "storage", 7) == 0 && node_at(m, parts[1])->kind == GLOBAL &&
            node_at(m, parts[1])->integer == STORAGE_TYPE && node_at(m, parts[2])->kind == TEXT &&
            node_at(m, parts[4])->kind == INTEGER && node_at(m, parts[4])->integer >= 0;
-    if (!fits) return gp_fail(m->status, "%s: pickle, byte %zu: a persistent id that is no storage", m->path, m->at);
+    if (!fits)
+        return gp_fail(m->status, "%s: pickle, byte %zu: a persistent id that is no storage", m->path, m->at);
     node *place = extend(m, &m->nodes, sizeof *place);
     if (place == NULL) return false;
     const node *key = node_at(m, parts[2]);
@@ -435,7 +451,9 @@ static bool call(machine *m, uint32_t function, uint32_t arguments, uint32_t *re
     node made = {.kind = DICTIONARY};
     switch ((meaning)node_at(m, function)->integer) {
     case ORDERED_DICT:
-        if (count != 0) return gp_fail(m->status, "%s: pickle, byte %zu: an OrderedDict made of something", m->path, m->at);
+        if (count != 0)
+            return gp_fail(m->status, "%s: pickle, byte %zu: an OrderedDict made of something", m->path,
+                           m->at);
         break;
     case REBUILD_PARAMETER: /* (tensor, requires_grad, hooks): the tensor itself */
         if (first == NONE || node_at(m, first)->kind != TENSOR)
@@ -475,8 +493,8 @@ static bool give_tensor(machine *m, const node *key, const node *value, gp_pickl
     const node *storage = node_at(m, value->a);
     if (key->length > NAME_LENGTH_MAX || storage->length > NAME_LENGTH_MAX ||
         memchr(key->text, '\0', key->length) != NULL || memchr(storage->text, '\0', storage->length) != NULL)
-        return gp_fail(m->status, "%s: a tensor's name of %zu bytes; %d without zeros are the most", m->path, key->length,
-                       NAME_LENGTH_MAX);
+        return gp_fail(m->status, "%s: a tensor's name of %zu bytes; %d without zeros are the most", m->path,
+                       key->length, NAME_LENGTH_MAX);
     memcpy(name, key->text, key->length);
     name[key->length] = '\0';
     memcpy(storage_key, storage->text, storage->length);
@@ -487,7 +505,8 @@ static bool give_tensor(machine *m, const node *key, const node *value, gp_pickl
     if (offset->kind != INTEGER || offset->integer < 0 ||
         !read_sizes(m, item_of(m, value->b, 2), &tensor.rank, tensor.shape) ||
         !read_sizes(m, item_of(m, value->b, 3), &strides, tensor.stride) || strides != tensor.rank)
-        return gp_fail(m->status, "%s: %s: its offset, shape or strides are not numbers that fit together", m->path, name);
+        return gp_fail(m->status, "%s: %s: its offset, shape or strides are not numbers that fit together",
+                       m->path, name);
     tensor.offset = offset->integer;
     return sink(user, &tensor, m->status);
 }
@@ -503,7 +522,8 @@ static bool give_tensors(machine *m, uint32_t dictionary, gp_pickle_sink sink, v
         if (key.next == NONE) break;
         item value = ((item *)m->items.data)[key.next];
         if (node_at(m, value.value)->kind == TENSOR) {
-            if (node_at(m, key.value)->kind != TEXT) return gp_fail(m->status, "%s: a tensor whose name is no text", m->path);
+            if (node_at(m, key.value)->kind != TEXT)
+                return gp_fail(m->status, "%s: a tensor whose name is no text", m->path);
             if (!give_tensor(m, node_at(m, key.value), node_at(m, value.value), sink, user)) return false;
         }
         at = value.next;

@@ -1,7 +1,7 @@
 /**
- * The small part of pickle that torch state dicts are written in, read without executing anything: dictionaries, tuples,
- * numbers, texts, storages by persistent id, and torch's three rebuild functions, which are recognised by name. Anything else
- * is refused by name.
+ * The small part of pickle that torch state dicts are written in, read without executing anything:
+ * dictionaries, tuples, numbers, texts, storages by persistent id, and torch's three rebuild functions, which
+ * are recognised by name. Anything else is refused by name.
  */
 #pragma once
 
@@ -26,5 +26,5 @@ typedef struct gp_pickle_tensor {
 typedef bool (*gp_pickle_sink)(void *user, const gp_pickle_tensor *tensor, gp_status *status);
 
 /** Reads the pickle of `size` bytes at `data` and hands over every tensor of the dictionary it holds. */
-bool gp_pickle_parse(const unsigned char *data, size_t size, const char *path, gp_pickle_sink sink, void *user,
-                     gp_status *status);
+bool gp_pickle_parse(const unsigned char *data, size_t size, const char *path, gp_pickle_sink sink,
+                     void *user, gp_status *status);

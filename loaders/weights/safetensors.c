@@ -21,21 +21,24 @@ typedef struct file {
     gp_status *status;
 } file;
 
-static bool read_tensor(const file *in, const char *name, const json_t *json, gp_tensor *tensor, extent *place);
+static bool read_tensor(const file *in, const char *name, const json_t *json, gp_tensor *tensor,
+                        extent *place);
 static bool check_places(const file *in, extent *places, size_t count);
 
-bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink, void *user,
-                          gp_status *status) {
+bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink,
+                          void *user, gp_status *status) {
     if (size < LENGTH_BYTES)
-        return gp_fail(status, "%s: %zu bytes; a safetensors file begins with 8 bytes of header length", path, size);
+        return gp_fail(status, "%s: %zu bytes; a safetensors file begins with 8 bytes of header length", path,
+                       size);
     uint64_t length = 0;
     for (int i = 0; i < LENGTH_BYTES; i++) length |= (uint64_t)data[i] << (8 * i);
     if (length > size - LENGTH_BYTES)
-        return gp_fail(status, "%s: the header is %llu bytes long, the file %zu", path, (unsigned long long)length, size);
+        return gp_fail(status, "%s: the header is %llu bytes long, the file %zu", path,
+                       (unsigned long long)length, size);
     json_error_t error;
-    json_t *header = json_loadb((const char *)data + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &error);
-    if (header == NULL)
-        return gp_fail(status, "%s: header, byte %d: %s", path, error.position, error.text);
+    json_t *header =
+        json_loadb((const char *)data + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &error);
+    if (header == NULL) return gp_fail(status, "%s: header, byte %d: %s", path, error.position, error.text);
     file in = {path, data + LENGTH_BYTES + length, size - LENGTH_BYTES - length, status};
     bool done = json_is_object(header) || gp_fail(status, "%s: the header is not a JSON object", path);
     extent *places = gp_allocate((json_object_size(header) + 1) * sizeof *places);
@@ -76,8 +79,8 @@ static bool parse_dtype(const char *text, gp_dtype *dtype) {
 static bool read_shape(const file *in, const char *name, const json_t *json, gp_tensor *tensor) {
     if (!json_is_array(json)) return gp_fail(in->status, "%s: %s: its shape is not a list", in->path, name);
     if (json_array_size(json) > GP_TENSOR_RANK_MAX)
-        return gp_fail(in->status, "%s: %s: %zu dimensions; %d are the most", in->path, name, json_array_size(json),
-                       GP_TENSOR_RANK_MAX);
+        return gp_fail(in->status, "%s: %s: %zu dimensions; %d are the most", in->path, name,
+                       json_array_size(json), GP_TENSOR_RANK_MAX);
     tensor->rank = (int)json_array_size(json);
     tensor->count = 1;
     for (int i = 0; i < tensor->rank; i++) {
@@ -96,7 +99,8 @@ static bool read_shape(const file *in, const char *name, const json_t *json, gp_
     return true;
 }
 
-static bool read_tensor(const file *in, const char *name, const json_t *json, gp_tensor *tensor, extent *place) {
+static bool read_tensor(const file *in, const char *name, const json_t *json, gp_tensor *tensor,
+                        extent *place) {
     const json_t *offsets = json_object_get(json, "data_offsets");
     const char *dtype = json_string_value(json_object_get(json, "dtype"));
     if (dtype == NULL) return gp_fail(in->status, "%s: %s: its dtype is missing", in->path, name);
@@ -105,18 +109,19 @@ static bool read_tensor(const file *in, const char *name, const json_t *json, gp
     if (!read_shape(in, name, json_object_get(json, "shape"), tensor)) return false;
     json_int_t begin = -1, end = -1;
     if (json_is_array(offsets) && json_array_size(offsets) == 2) {
-        if (json_is_integer(json_array_get(offsets, 0))) begin = json_integer_value(json_array_get(offsets, 0));
+        if (json_is_integer(json_array_get(offsets, 0)))
+            begin = json_integer_value(json_array_get(offsets, 0));
         if (json_is_integer(json_array_get(offsets, 1))) end = json_integer_value(json_array_get(offsets, 1));
     }
     if (begin < 0 || end < begin)
         return gp_fail(in->status, "%s: %s: data_offsets are not two rising numbers", in->path, name);
     if ((uint64_t)end > in->size)
-        return gp_fail(in->status, "%s: %s: bytes %lld to %lld are beyond the file's %llu of data", in->path, name,
-                       (long long)begin, (long long)end, (unsigned long long)in->size);
+        return gp_fail(in->status, "%s: %s: bytes %lld to %lld are beyond the file's %llu of data", in->path,
+                       name, (long long)begin, (long long)end, (unsigned long long)in->size);
     uint64_t bytes = (uint64_t)tensor->count * gp_dtype_size(tensor->dtype);
     if (bytes != (uint64_t)(end - begin))
-        return gp_fail(in->status, "%s: %s: %lld bytes of data; its shape and dtype %s need %llu", in->path, name,
-                       (long long)(end - begin), dtype, (unsigned long long)bytes);
+        return gp_fail(in->status, "%s: %s: %lld bytes of data; its shape and dtype %s need %llu", in->path,
+                       name, (long long)(end - begin), dtype, (unsigned long long)bytes);
     tensor->data = in->data + begin;
     *place = (extent){(uint64_t)begin, (uint64_t)end, name};
     return true;
@@ -134,8 +139,9 @@ static bool check_places(const file *in, extent *places, size_t count) {
     if (count > 0) qsort(places, count, sizeof *places, compare_extents);
     for (size_t i = 0; i < count; i++) {
         if (places[i].begin < at)
-            return gp_fail(in->status, "%s: %s begins at byte %llu, inside %s, which ends at %llu", in->path, places[i].name,
-                           (unsigned long long)places[i].begin, places[i - 1].name, (unsigned long long)at);
+            return gp_fail(in->status, "%s: %s begins at byte %llu, inside %s, which ends at %llu", in->path,
+                           places[i].name, (unsigned long long)places[i].begin, places[i - 1].name,
+                           (unsigned long long)at);
         if (places[i].begin > at)
             return gp_fail(in->status, "%s: bytes %llu to %llu of the data belong to no tensor", in->path,
                            (unsigned long long)at, (unsigned long long)places[i].begin);

@@ -1,11 +1,11 @@
 /**
- * parity FOLDER [CASE …]: runs the cases of a folder of the goldens' layout (checkpoint/, images/, cases/NAME/case.json and
- * stages.safetensors) through the engine and prints the error of each stage.
+ * parity FOLDER [CASE …]: runs the cases of a folder of the goldens' layout (checkpoint/, images/,
+ * cases/NAME/case.json and stages.safetensors) through the engine and prints the error of each stage.
  *
- * What must hold: relative L2 error <= 1e-5 at every stage that the file has (float32's own error here, against float64, is
- * below 1e-6), every generated id equal, every mask equal in 99.99 % of its pixels (a pixel whose logit is within rounding of 0
- * may fall either way), and texts, phrases, sizes, counts and checksums equal where case.json has them. What a case does not
- * have is not compared, and said.
+ * What must hold: relative L2 error <= 1e-5 at every stage that the file has (float32's own error here,
+ * against float64, is below 1e-6), every generated id equal, every mask equal in 99.99 % of its pixels (a
+ * pixel whose logit is within rounding of 0 may fall either way), and texts, phrases, sizes, counts and
+ * checksums equal where case.json has them. What a case does not have is not compared, and said.
  */
 #include "kernels/base/file.h"
 #include "kernels/base/memory.h"
@@ -54,7 +54,8 @@ static void fail(running *current, const char *format, ...) {
 
 /* ---- what the engine shows ---- */
 
-static void on_rows(void *user, const char *name, const float *rows, int64_t first_row, int64_t row_count, int64_t columns) {
+static void on_rows(void *user, const char *name, const float *rows, int64_t first_row, int64_t row_count,
+                    int64_t columns) {
     stages_observe(&((running *)user)->stages, name, rows, first_row, row_count, columns);
 }
 
@@ -65,28 +66,37 @@ static void on_integers(void *user, const char *name, const int32_t *values, siz
     if (strncmp(name, "text_ids.", 9) != 0 || parts == NULL) return;
     const json_t *want = json_array_get(parts, (size_t)atoi(name + 9));
     bool same = json_array_size(want) == count;
-    for (size_t i = 0; same && i < count; i++) same = json_integer_value(json_array_get(want, i)) == values[i];
+    for (size_t i = 0; same && i < count; i++)
+        same = json_integer_value(json_array_get(want, i)) == values[i];
     if (!same) fail(current, "%s differ", name);
 }
 
 static void on_divided(void *user, const uint8_t *pixels, int width, int height, int columns, int rows) {
     running *current = user;
-    const json_t *size = json_object_get(current->json, "divided_size"), *grid = json_object_get(current->json, "grid");
+    const json_t *size = json_object_get(current->json, "divided_size"),
+                 *grid = json_object_get(current->json, "grid");
     const json_t *crc = json_object_get(current->json, "divided_rgb_crc32");
-    if (size != NULL && (json_integer_value(json_array_get(size, 0)) != width || json_integer_value(json_array_get(size, 1)) != height))
+    if (size != NULL && (json_integer_value(json_array_get(size, 0)) != width ||
+                         json_integer_value(json_array_get(size, 1)) != height))
         fail(current, "divided into %d x %d", width, height);
-    if (grid != NULL && (json_integer_value(json_array_get(grid, 0)) != columns || json_integer_value(json_array_get(grid, 1)) != rows))
+    if (grid != NULL && (json_integer_value(json_array_get(grid, 0)) != columns ||
+                         json_integer_value(json_array_get(grid, 1)) != rows))
         fail(current, "a grid of %d x %d", columns, rows);
     uLong have = crc32_z(0, pixels, (size_t)width * (size_t)height * 3);
-    if (crc == NULL) printf("  %s: no divided_rgb_crc32 to compare\n", current->name);
-    else if ((uLong)json_integer_value(crc) != have) fail(current, "divided picture's CRC-32 is %lu", have);
+    if (crc == NULL)
+        printf("  %s: no divided_rgb_crc32 to compare\n", current->name);
+    else if ((uLong)json_integer_value(crc) != have)
+        fail(current, "divided picture's CRC-32 is %lu", have);
 }
 
 static void on_event(void *user, const gp_event *event) {
     running *current = user;
-    if (event->type == GP_EVENT_MASK) check_mask(current, &event->mask);
-    else if (event->type == GP_EVENT_DONE) check_result(current, &event->result);
-    else if (event->type == GP_EVENT_ERROR) fail(current, "%s", event->error);
+    if (event->type == GP_EVENT_MASK)
+        check_mask(current, &event->mask);
+    else if (event->type == GP_EVENT_DONE)
+        check_result(current, &event->result);
+    else if (event->type == GP_EVENT_ERROR)
+        fail(current, "%s", event->error);
 }
 
 static void on_warning(void *user, const char *line) {
@@ -118,14 +128,16 @@ static bool decode_rle(const char *text, int width, int height, uint8_t *pixels)
 }
 
 static void check_mask(running *current, const gp_mask *mask) {
-    const json_t *masks = json_object_get(current->json, "masks"), *want = json_array_get(masks, (size_t)mask->index);
+    const json_t *masks = json_object_get(current->json, "masks"),
+                 *want = json_array_get(masks, (size_t)mask->index);
     const json_t *rle = json_is_object(json_object_get(want, "rle")) ? json_object_get(want, "rle") : want;
     const char *counts = json_string_value(json_object_get(rle, "counts"));
     size_t area = (size_t)mask->width * (size_t)mask->height, same = 0;
     uint8_t *pixels = gp_allocate(area);
     current->masks++;
     if (counts == NULL || pixels == NULL || !decode_rle(counts, mask->width, mask->height, pixels)) {
-        fail(current, "mask %d is not expected, or its run lengths do not fill %d x %d", mask->index, mask->width, mask->height);
+        fail(current, "mask %d is not expected, or its run lengths do not fill %d x %d", mask->index,
+             mask->width, mask->height);
     } else {
         for (size_t i = 0; i < area; i++) same += pixels[i] == mask->pixels[i];
         double share = (double)same / (double)area;
@@ -133,15 +145,18 @@ static void check_mask(running *current, const gp_mask *mask) {
         if (share < mask_share_needed) fail(current, "mask %d equals %.6f of its pixels", mask->index, share);
     }
     const json_t *chosen = json_array_get(json_object_get(current->json, "chosen_mask"), (size_t)mask->index);
-    if (chosen != NULL && json_integer_value(chosen) != mask->chosen) fail(current, "mask %d is logits %d", mask->index, mask->chosen);
-    const json_t *stability = json_array_get(json_object_get(current->json, "stability"), (size_t)mask->index);
+    if (chosen != NULL && json_integer_value(chosen) != mask->chosen)
+        fail(current, "mask %d is logits %d", mask->index, mask->chosen);
+    const json_t *stability =
+        json_array_get(json_object_get(current->json, "stability"), (size_t)mask->index);
     if (stability != NULL && fabs(json_number_value(stability) - (double)mask->stability) > 1e-3)
         fail(current, "mask %d has stability %.6f", mask->index, (double)mask->stability);
     gp_free(pixels);
 }
 
 static void check_number(running *current, const char *field, const json_t *want, int64_t have) {
-    if (json_is_integer(want) && json_integer_value(want) != have) fail(current, "%s is %lld", field, (long long)have);
+    if (json_is_integer(want) && json_integer_value(want) != have)
+        fail(current, "%s is %lld", field, (long long)have);
 }
 
 static void check_result(running *current, const gp_result *result) {
@@ -151,7 +166,8 @@ static void check_result(running *current, const gp_result *result) {
         same = json_integer_value(json_array_get(ids, i)) == result->token_ids[i];
     if (!same) fail(current, "the ids differ: %zu, not %zu", result->token_count, json_array_size(ids));
     const char *response = json_string_value(json_object_get(json, "response"));
-    if (response != NULL && strcmp(response, result->text) != 0) fail(current, "the text is \"%s\", not \"%s\"", result->text, response);
+    if (response != NULL && strcmp(response, result->text) != 0)
+        fail(current, "the text is \"%s\", not \"%s\"", result->text, response);
     const json_t *phrases = json_object_get(json, "phrases");
     same = phrases == NULL || json_array_size(phrases) == result->phrase_count;
     for (size_t i = 0; same && phrases != NULL && i < result->phrase_count; i++)
@@ -159,8 +175,10 @@ static void check_result(running *current, const gp_result *result) {
     if (!same) fail(current, "the phrases differ");
     check_number(current, "image_tokens", json_object_get(json, "image_tokens"), result->image_tokens);
     check_number(current, "prompt_tokens", json_object_get(json, "prompt_tokens"), result->prompt_tokens);
-    check_number(current, "image_rows[1]", json_array_get(json_object_get(json, "image_rows"), 1), result->image_tokens);
-    check_number(current, "segs_generated", json_object_get(json, "segs_generated"), (int64_t)result->mask_count);
+    check_number(current, "image_rows[1]", json_array_get(json_object_get(json, "image_rows"), 1),
+                 result->image_tokens);
+    check_number(current, "segs_generated", json_object_get(json, "segs_generated"),
+                 (int64_t)result->mask_count);
     current->seen = *result;
     current->done = true;
 }
@@ -174,7 +192,8 @@ static void print_table(const running *current) {
     printf("\n");
     for (int i = 0; i < current->stages.count; i++) {
         double error = stage_error(&current->stages.list[i]);
-        printf("  %-18s %.1e%s", current->stages.list[i].name, error, i % 4 == 3 || i == current->stages.count - 1 ? "\n" : "");
+        printf("  %-18s %.1e%s", current->stages.list[i].name, error,
+               i % 4 == 3 || i == current->stages.count - 1 ? "\n" : "");
         if (error > worst) worst = error;
     }
     printf("  worst %.1e\n", worst);
@@ -185,7 +204,8 @@ static gp_turn *read_history(const json_t *json, size_t *count) {
     gp_turn *history = gp_allocate_zeroed(*count + 1, sizeof *history);
     for (size_t i = 0; history != NULL && i < *count; i++) {
         const json_t *turn = json_array_get(json, i);
-        history[i] = (gp_turn){json_string_value(json_array_get(turn, 0)), json_string_value(json_array_get(turn, 1))};
+        history[i] =
+            (gp_turn){json_string_value(json_array_get(turn, 0)), json_string_value(json_array_get(turn, 1))};
     }
     return history;
 }
@@ -196,14 +216,15 @@ static void ask(gp_engine *engine, running *current, const gp_rgb_image *image) 
     gp_turn *history = read_history(json_object_get(current->json, "history"), &turns);
     gp_observer observer = {on_rows, on_integers, on_divided, current};
     gp_engine_observe(engine, &observer);
-    gp_request_options options = {.image = {image->width, image->height, 0, image->pixels},
-                                  .prompt = json_string_value(json_object_get(current->json, "prompt")),
-                                  .history = history,
-                                  .history_count = turns,
-                                  .crops = (int)json_integer_value(json_object_get(current->json, "hd_num")),
-                                  .max_new_tokens = (int)json_integer_value(json_object_get(current->json, "max_new_tokens")),
-                                  .on_event = on_event,
-                                  .user = current};
+    gp_request_options options = {
+        .image = {image->width, image->height, 0, image->pixels},
+        .prompt = json_string_value(json_object_get(current->json, "prompt")),
+        .history = history,
+        .history_count = turns,
+        .crops = (int)json_integer_value(json_object_get(current->json, "hd_num")),
+        .max_new_tokens = (int)json_integer_value(json_object_get(current->json, "max_new_tokens")),
+        .on_event = on_event,
+        .user = current};
     gp_request *request = gp_submit(engine, &options, &status);
     if (request == NULL) fail(current, "%s", status.message);
     gp_request_release(request);
@@ -229,16 +250,20 @@ static int run_case(gp_engine *engine, running *current, const char *root, const
     const char *file = json_string_value(json_object_get(current->json, "image"));
     snprintf(path, sizeof path, "%s/%s", root, file != NULL ? file : "");
     ready = ready && gp_image_read(path, &image, &status);
-    if (ready) ask(engine, current, &image);
-    else fail(current, "%s", status.message);
+    if (ready)
+        ask(engine, current, &image);
+    else
+        fail(current, "%s", status.message);
     if (current->done) {
         size_t masks = json_array_size(json_object_get(current->json, "masks"));
         if (masks != (size_t)current->masks) fail(current, "%d masks, not %zu", current->masks, masks);
         for (int i = 0; i < current->stages.count; i++) {
             const stage *one = &current->stages.list[i];
             if (one->seen != one->row_count)
-                fail(current, "stage %s: %lld of %lld rows were seen", one->name, (long long)one->seen, (long long)one->row_count);
-            else if (stage_error(one) > error_allowed) fail(current, "stage %s: error %.1e", one->name, stage_error(one));
+                fail(current, "stage %s: %lld of %lld rows were seen", one->name, (long long)one->seen,
+                     (long long)one->row_count);
+            else if (stage_error(one) > error_allowed)
+                fail(current, "stage %s: error %.1e", one->name, stage_error(one));
         }
         print_table(current);
     }
@@ -280,7 +305,9 @@ int main(int count, char **arguments) {
         return 77;
     }
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", root);
-    gp_engine *engine = gp_engine_open(&(gp_engine_options){.model = checkpoint, .device = GP_DEVICE_CPU, .on_warning = on_warning}, &status);
+    gp_engine *engine = gp_engine_open(
+        &(gp_engine_options){.model = checkpoint, .device = GP_DEVICE_CPU, .on_warning = on_warning},
+        &status);
     if (engine == NULL) {
         printf("%s\n", status.message);
         return 1;

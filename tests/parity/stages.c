@@ -27,8 +27,8 @@ bool stages_open(stages *out, const char *path, gp_status *status) {
         snprintf(rows_name, sizeof rows_name, "%s.rows", tensor->name);
         rows = gp_checkpoint_find(out->file, rows_name);
         if (rows != NULL && (rows->dtype != GP_DTYPE_I32 || rows->count != one->row_count))
-            return gp_fail(status, "%s: %s: %lld rows are named, %lld are there", path, rows_name, (long long)rows->count,
-                           (long long)one->row_count);
+            return gp_fail(status, "%s: %s: %lld rows are named, %lld are there", path, rows_name,
+                           (long long)rows->count, (long long)one->row_count);
         if (rows != NULL) one->rows = gp_checkpoint_read(out->file, rows, status);
         if (one->want == NULL || (rows != NULL && one->rows == NULL)) return false;
     }
@@ -40,7 +40,8 @@ void stages_close(stages *all) {
     *all = (stages){0};
 }
 
-void stages_observe(stages *all, const char *name, const float *rows, int64_t first_row, int64_t row_count, int64_t columns) {
+void stages_observe(stages *all, const char *name, const float *rows, int64_t first_row, int64_t row_count,
+                    int64_t columns) {
     stage *one = find(all, name);
     if (one == NULL) return;
     for (int64_t i = 0; i < one->row_count; i++) {

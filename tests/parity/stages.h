@@ -28,8 +28,10 @@ typedef struct stages {
 bool stages_open(stages *out, const char *path, gp_status *status);
 void stages_close(stages *all);
 
-/** Compares observed rows first_row … of a stage with those that the file has. Stages that it has not are passed over. */
-void stages_observe(stages *all, const char *name, const float *rows, int64_t first_row, int64_t row_count, int64_t columns);
+/** Compares observed rows first_row … of a stage with those that the file has. Stages that it has not are
+ * passed over. */
+void stages_observe(stages *all, const char *name, const float *rows, int64_t first_row, int64_t row_count,
+                    int64_t columns);
 
 /** Relative L2 error of a stage; infinity when rows are missing. */
 double stage_error(const stage *one);

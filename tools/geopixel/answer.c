@@ -13,8 +13,10 @@ static void take_mask(gp_answer *answer, const gp_mask *mask) {
     }
     answer->masks = grown;
     grown[count] = (gp_answer_mask){.area = mask->area, .score = mask->score};
-    if (gp_rle_encode(mask->pixels, mask->width, mask->height, &grown[count].rle)) answer->mask_count++;
-    else answer->out_of_memory = true;
+    if (gp_rle_encode(mask->pixels, mask->width, mask->height, &grown[count].rle))
+        answer->mask_count++;
+    else
+        answer->out_of_memory = true;
 }
 
 static void take_result(gp_answer *answer, const gp_result *result) {
@@ -40,8 +42,10 @@ static void take_result(gp_answer *answer, const gp_result *result) {
 }
 
 void gp_answer_take(gp_answer *answer, const gp_event *event) {
-    if (event->type == GP_EVENT_MASK) take_mask(answer, &event->mask);
-    else if (event->type == GP_EVENT_DONE) take_result(answer, &event->result);
+    if (event->type == GP_EVENT_MASK)
+        take_mask(answer, &event->mask);
+    else if (event->type == GP_EVENT_DONE)
+        take_result(answer, &event->result);
 }
 
 const gp_phrase *gp_answer_phrase(const gp_answer *answer, size_t mask) {

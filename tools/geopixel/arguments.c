@@ -8,11 +8,12 @@
 
 enum { NAME_LENGTH_MAX = 40, HELP_COLUMN = 28 };
 
-static const gp_option *find_option(const gp_command *command, const char *name, size_t length, gp_status *status);
+static const gp_option *find_option(const gp_command *command, const char *name, size_t length,
+                                    gp_status *status);
 static bool set_option(const gp_option *option, const char *value, gp_status *status);
 
-bool gp_arguments_parse(const gp_command *command, int count, char **arguments, const char **operand, bool *help,
-                        gp_status *status) {
+bool gp_arguments_parse(const gp_command *command, int count, char **arguments, const char **operand,
+                        bool *help, gp_status *status) {
     bool options_ended = false;
     *operand = NULL;
     *help = false;
@@ -41,7 +42,9 @@ bool gp_arguments_parse(const gp_command *command, int count, char **arguments, 
             if (equals != NULL) return gp_fail(status, "--%s takes no value", option->name);
         } else {
             value = equals != NULL ? equals + 1 : i + 1 < count ? arguments[++i] : NULL;
-            if (value == NULL) return gp_fail(status, "--%s needs a value: --%s %s", option->name, option->name, option->value);
+            if (value == NULL)
+                return gp_fail(status, "--%s needs a value: --%s %s", option->name, option->name,
+                               option->value);
         }
         if (!set_option(option, value, status)) return false;
     }
@@ -67,7 +70,8 @@ static int distance(const char *a, size_t a_length, const char *b) {
     return row[width];
 }
 
-static const gp_option *find_option(const gp_command *command, const char *argument, size_t length, gp_status *status) {
+static const gp_option *find_option(const gp_command *command, const char *argument, size_t length,
+                                    gp_status *status) {
     bool longer = argument[1] == '-';
     const char *name = argument + (longer ? 2 : 1);
     size_t name_length = length - (longer ? 2 : 1);
@@ -78,7 +82,8 @@ static const gp_option *find_option(const gp_command *command, const char *argum
         if (longer ? strlen(option->name) == name_length && memcmp(option->name, name, name_length) == 0
                    : name_length == 1 && option->letter == name[0])
             return option;
-        int edits = longer && name_length <= NAME_LENGTH_MAX ? distance(name, name_length, option->name) : least;
+        int edits =
+            longer && name_length <= NAME_LENGTH_MAX ? distance(name, name_length, option->name) : least;
         if (edits < least) {
             least = edits;
             nearest = option;
@@ -116,17 +121,18 @@ static bool set_option(const gp_option *option, const char *value, gp_status *st
                gp_fail(status, "--%s \"%s\": %s are the choices", option->name, value, option->value);
     case GP_OPTION_WHOLE: {
         long long number = strtoll(value, &end, 10);
-        if (value[0] == '\0' || *end != '\0' || errno != 0 || (double)number < option->low || (double)number > option->high)
-            return gp_fail(status, "--%s \"%s\": a whole number from %.0f to %.0f is expected", option->name, value, option->low,
-                           option->high);
+        if (value[0] == '\0' || *end != '\0' || errno != 0 || (double)number < option->low ||
+            (double)number > option->high)
+            return gp_fail(status, "--%s \"%s\": a whole number from %.0f to %.0f is expected", option->name,
+                           value, option->low, option->high);
         *(long long *)option->target = number;
         return true;
     }
     case GP_OPTION_NUMBER: {
         double number = strtod(value, &end);
         if (value[0] == '\0' || *end != '\0' || !(number >= option->low && number <= option->high))
-            return gp_fail(status, "--%s \"%s\": a number from %g to %g is expected", option->name, value, option->low,
-                           option->high);
+            return gp_fail(status, "--%s \"%s\": a number from %g to %g is expected", option->name, value,
+                           option->low, option->high);
         *(double *)option->target = number;
         return true;
     }
@@ -135,8 +141,9 @@ static bool set_option(const gp_option *option, const char *value, gp_status *st
 }
 
 void gp_arguments_help(const gp_command *command) {
-    printf("geopixel %s: %s\n\nusage: geopixel %s%s%s [options]\n\n", command->name, command->summary, command->name,
-           command->operand != NULL ? " " : "", command->operand != NULL ? command->operand : "");
+    printf("geopixel %s: %s\n\nusage: geopixel %s%s%s [options]\n\n", command->name, command->summary,
+           command->name, command->operand != NULL ? " " : "",
+           command->operand != NULL ? command->operand : "");
     for (size_t i = 0; i < command->option_count; i++) {
         const gp_option *option = &command->options[i];
         char left[80], letter[8] = "";

@@ -1,5 +1,6 @@
 /**
- * The one command-line parser: a command is a table of options, from which parsing, checks and --help all come.
+ * The one command-line parser: a command is a table of options, from which parsing, checks and --help all
+ * come.
  * `--name value` and `--name=value`; one letter for those that have one; `--` ends the options.
  */
 #pragma once
@@ -27,20 +28,21 @@ typedef struct gp_option {
 } gp_option;
 
 typedef struct gp_command {
-    const char *name;    /* "run" */
-    const char *summary; /* one line */
-    const char *operand; /* "SCENE"; NULL: none */
+    const char *name;            /* "run" */
+    const char *summary;         /* one line */
+    const char *operand;         /* "SCENE"; NULL: none */
     const char *const *examples; /* lines "what for", "command", …, NULL */
     const gp_option *options;
     size_t option_count;
 } gp_command;
 
 /**
- * Reads `count` arguments behind the command's name. `operand` receives the one operand (NULL where it is missing).
- * `help` is set when --help was asked for; nothing else is checked then. Fails with a text for the user.
+ * Reads `count` arguments behind the command's name. `operand` receives the one operand (NULL where it is
+ * missing). `help` is set when --help was asked for; nothing else is checked then. Fails with a text for the
+ * user.
  */
-bool gp_arguments_parse(const gp_command *command, int count, char **arguments, const char **operand, bool *help,
-                        gp_status *status);
+bool gp_arguments_parse(const gp_command *command, int count, char **arguments, const char **operand,
+                        bool *help, gp_status *status);
 
 /** The command's --help on standard output. */
 void gp_arguments_help(const gp_command *command);

@@ -50,11 +50,13 @@ static const char *const examples[] = {
     "Describe a scene, phrases in colour",
     "geopixel run scene.tif --model GeoPixel-7B --prompt \"Describe this image in detail.\"",
     "A picture of the answer and everything as JSON",
-    "geopixel run scene.png --model GeoPixel-7B --prompt \"Segment the ships.\" --overlay ships.png --json ships.json",
+    "geopixel run scene.png --model GeoPixel-7B --prompt \"Segment the ships.\" --overlay ships.png --json "
+    "ships.json",
     "Go on with a conversation ([[question, answer], ...])",
     "geopixel run scene.tif --model GeoPixel-7B --history turns.json --prompt \"And the road beside it?\"",
     "A quicker look with one crop, or a varied answer that repeats",
-    "geopixel run scene.tif --model GeoPixel-7B --crops 1 --temperature 0.7 --top-p 0.9 --seed 1 --prompt \"What is here?\"",
+    "geopixel run scene.tif --model GeoPixel-7B --crops 1 --temperature 0.7 --top-p 0.9 --seed 1 --prompt "
+    "\"What is here?\"",
     NULL,
 };
 
@@ -89,24 +91,37 @@ int gp_command_run(int count, char **arguments) {
 static bool parse(run *r, int count, char **arguments, bool *help) {
     run_options *o = &r->options;
     const gp_option options[] = {
-        {"model", 'm', GP_OPTION_TEXT, "DIR", "the checkpoint: a folder in the Hugging Face layout", &o->model, 0, 0},
-        {"prompt", 'p', GP_OPTION_TEXT, "TEXT", "the question; <ImageHere> in it places the image", &o->prompt, 0, 0},
-        {"overlay", 0, GP_OPTION_TEXT, "FILE.png", "write the scene with its masks and a legend", &o->overlay, 0, 0},
-        {"json", 0, GP_OPTION_TEXT, "FILE.json", "write text, phrases, masks (COCO run lengths) and timings", &o->json, 0, 0},
-        {"history", 0, GP_OPTION_TEXT, "FILE.json", "earlier turns: [[question, answer], ...]", &o->history, 0, 0},
-        {"crops", 0, GP_OPTION_WHOLE, "P", "crops that the divider plans for (9); 1 is quickest", &o->crops, 1, 10000},
-        {"max-crops", 0, GP_OPTION_WHOLE, "N", "never more crops than this, whatever the picture's size", &o->max_crops, 1, 10000},
-        {"max-new-tokens", 0, GP_OPTION_WHOLE, "N", "the answer's longest (300)", &o->max_new_tokens, 1, 1 << 20},
-        {"temperature", 0, GP_OPTION_NUMBER, "T", "0: always the likeliest token (0)", &o->temperature, 0, 100},
-        {"top-p", 0, GP_OPTION_NUMBER, "P", "draw from the likeliest tokens of this share (1)", &o->top_p, 0.0001, 1},
+        {"model", 'm', GP_OPTION_TEXT, "DIR", "the checkpoint: a folder in the Hugging Face layout",
+         &o->model, 0, 0},
+        {"prompt", 'p', GP_OPTION_TEXT, "TEXT", "the question; <ImageHere> in it places the image",
+         &o->prompt, 0, 0},
+        {"overlay", 0, GP_OPTION_TEXT, "FILE.png", "write the scene with its masks and a legend", &o->overlay,
+         0, 0},
+        {"json", 0, GP_OPTION_TEXT, "FILE.json", "write text, phrases, masks (COCO run lengths) and timings",
+         &o->json, 0, 0},
+        {"history", 0, GP_OPTION_TEXT, "FILE.json", "earlier turns: [[question, answer], ...]", &o->history,
+         0, 0},
+        {"crops", 0, GP_OPTION_WHOLE, "P", "crops that the divider plans for (9); 1 is quickest", &o->crops,
+         1, 10000},
+        {"max-crops", 0, GP_OPTION_WHOLE, "N", "never more crops than this, whatever the picture's size",
+         &o->max_crops, 1, 10000},
+        {"max-new-tokens", 0, GP_OPTION_WHOLE, "N", "the answer's longest (300)", &o->max_new_tokens, 1,
+         1 << 20},
+        {"temperature", 0, GP_OPTION_NUMBER, "T", "0: always the likeliest token (0)", &o->temperature, 0,
+         100},
+        {"top-p", 0, GP_OPTION_NUMBER, "P", "draw from the likeliest tokens of this share (1)", &o->top_p,
+         0.0001, 1},
         {"seed", 0, GP_OPTION_WHOLE, "S", "the same seed, the same answer (0)", &o->seed, 0, 9e15},
-        {"threads", 0, GP_OPTION_WHOLE, "N", "CPU threads (all that this process may use)", &o->threads, 1, 1024},
+        {"threads", 0, GP_OPTION_WHOLE, "N", "CPU threads (all that this process may use)", &o->threads, 1,
+         1024},
         {"device", 0, GP_OPTION_CHOICE, "auto|cpu|cuda", "where to compute (auto)", &o->device, 0, 0},
         {"quiet", 'q', GP_OPTION_FLAG, NULL, "no progress and no warnings", &o->quiet, 0, 0},
-        {"verbose", 'v', GP_OPTION_FLAG, NULL, "memory by plan and time a stage, on standard error", &o->verbose, 0, 0},
+        {"verbose", 'v', GP_OPTION_FLAG, NULL, "memory by plan and time a stage, on standard error",
+         &o->verbose, 0, 0},
     };
-    const gp_command command = {"run", "ask about a picture; text to standard output, masks to files", "SCENE", examples, options,
-                                sizeof options / sizeof *options};
+    const gp_command command = {"run",   "ask about a picture; text to standard output, masks to files",
+                                "SCENE", examples,
+                                options, sizeof options / sizeof *options};
     if (!gp_arguments_parse(&command, count, arguments, &o->scene, help, &r->status)) return false;
     if (*help) gp_arguments_help(&command);
     return true;
@@ -126,7 +141,8 @@ static bool check_usage(run *r) {
     if (o->prompt == NULL || o->prompt[0] == '\0') return gp_fail(&r->status, "--prompt is missing or empty");
     if (!is_utf8(o->prompt)) return gp_fail(&r->status, "--prompt is not UTF-8");
     if (o->quiet && o->verbose) return gp_fail(&r->status, "--quiet and --verbose exclude each other");
-    if (gp_output_same(o->overlay, o->json)) return gp_fail(&r->status, "--overlay and --json are the same file, %s", o->json);
+    if (gp_output_same(o->overlay, o->json))
+        return gp_fail(&r->status, "--overlay and --json are the same file, %s", o->json);
     const char *const outputs[2] = {o->overlay, o->json}, *const inputs[2] = {o->scene, o->history};
     for (int i = 0; i < 4; i++)
         if (gp_output_same(outputs[i / 2], inputs[i % 2]))
@@ -146,13 +162,15 @@ static bool read_history(run *r) {
         if (error.line > 0) return gp_fail(&r->status, "%s: line %d: %s", path, error.line, error.text);
         return gp_fail(&r->status, "%s: %s", path, error.text);
     }
-    if (!json_is_array(r->history_json)) return gp_fail(&r->status, "%s: not a list of [question, answer]", path);
+    if (!json_is_array(r->history_json))
+        return gp_fail(&r->status, "%s: not a list of [question, answer]", path);
     r->history_count = json_array_size(r->history_json);
     r->history = gp_allocate_zeroed(r->history_count + 1, sizeof *r->history);
     if (r->history == NULL) return gp_fail(&r->status, "%s: no memory for %zu turns", path, r->history_count);
     for (size_t i = 0; i < r->history_count; i++) {
         const json_t *turn = json_array_get(r->history_json, i);
-        const char *question = json_string_value(json_array_get(turn, 0)), *answer = json_string_value(json_array_get(turn, 1));
+        const char *question = json_string_value(json_array_get(turn, 0)),
+                   *answer = json_string_value(json_array_get(turn, 1));
         if (json_array_size(turn) != 2 || question == NULL || answer == NULL)
             return gp_fail(&r->status, "%s: turn %zu is not [question, answer], two texts", path, i);
         r->history[i] = (gp_turn){question, answer};
@@ -178,11 +196,15 @@ static void on_warning(void *user, const char *line) {
 
 static void on_event(void *user, const gp_event *event) {
     run *r = user;
-    if (event->type == GP_EVENT_TEXT) gp_terminal_text(&r->terminal, event->text.text, event->text.length);
+    if (event->type == GP_EVENT_TEXT)
+        gp_terminal_text(&r->terminal, event->text.text, event->text.length);
     else if (event->type == GP_EVENT_PROGRESS)
-        gp_terminal_progress(&r->terminal, event->progress.stage, event->progress.done, event->progress.total);
-    else if (event->type == GP_EVENT_ERROR) r->failure = gp_copy_text(event->error);
-    else gp_answer_take(&r->answer, event);
+        gp_terminal_progress(&r->terminal, event->progress.stage, event->progress.done,
+                             event->progress.total);
+    else if (event->type == GP_EVENT_ERROR)
+        r->failure = gp_copy_text(event->error);
+    else
+        gp_answer_take(&r->answer, event);
 }
 
 static gp_event_type ask(run *r) {
@@ -211,7 +233,8 @@ static gp_event_type ask(run *r) {
     gp_event_type end = gp_request_wait(running);
     gp_interrupt_cancels(NULL);
     gp_request_release(running);
-    if (end == GP_EVENT_ERROR) gp_fail(&r->status, "%s: %s", o->scene, r->failure != NULL ? r->failure : "failed");
+    if (end == GP_EVENT_ERROR)
+        gp_fail(&r->status, "%s: %s", o->scene, r->failure != NULL ? r->failure : "failed");
     if (end == GP_EVENT_DONE && r->answer.out_of_memory) {
         gp_fail(&r->status, "no memory for the answer");
         return GP_EVENT_ERROR;
@@ -224,25 +247,31 @@ static gp_event_type ask(run *r) {
 static bool write_overlay(run *r) {
     const gp_answer *answer = &r->answer;
     gp_overlay_mask *masks = gp_allocate_zeroed(answer->mask_count + 1, sizeof *masks);
-    if (masks == NULL) return gp_fail(&r->status, "%s: no memory for %zu masks", r->options.overlay, answer->mask_count);
+    if (masks == NULL)
+        return gp_fail(&r->status, "%s: no memory for %zu masks", r->options.overlay, answer->mask_count);
     for (size_t i = 0; i < answer->mask_count; i++) {
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
         masks[i] = (gp_overlay_mask){&answer->masks[i].rle, phrase != NULL ? phrase->text : NULL};
     }
-    bool done = gp_overlay_draw(r->image.pixels, r->image.width, r->image.height, masks, answer->mask_count, &r->status) &&
-                gp_overlay_write_png(r->overlay.stream, r->image.pixels, r->image.width, r->image.height, r->options.overlay, &r->status);
+    bool done = gp_overlay_draw(r->image.pixels, r->image.width, r->image.height, masks, answer->mask_count,
+                                &r->status) &&
+                gp_overlay_write_png(r->overlay.stream, r->image.pixels, r->image.width, r->image.height,
+                                     r->options.overlay, &r->status);
     gp_free(masks);
     return done;
 }
 
 /** All files are complete before the first takes its place. */
 static bool write_outputs(run *r) {
-    gp_report_context context = {r->options.scene, r->options.model, gp_engine_device(r->engine), r->options.prompt,
-                                 r->image.width, r->image.height};
+    gp_report_context context = {r->options.scene,  r->options.model, gp_engine_device(r->engine),
+                                 r->options.prompt, r->image.width,   r->image.height};
     gp_terminal_end_text(&r->terminal);
     gp_terminal_clear(&r->terminal);
-    if (ferror(stdout) != 0 || fflush(stdout) != 0) return gp_fail(&r->status, "standard output cannot be written");
-    if (r->json.stream != NULL && !gp_report_json(r->json.stream, &r->answer, &context, r->options.json, &r->status)) return false;
+    if (ferror(stdout) != 0 || fflush(stdout) != 0)
+        return gp_fail(&r->status, "standard output cannot be written");
+    if (r->json.stream != NULL &&
+        !gp_report_json(r->json.stream, &r->answer, &context, r->options.json, &r->status))
+        return false;
     if (r->overlay.stream != NULL && !write_overlay(r)) return false;
     if (gp_interrupted()) return false;
     if (!gp_output_commit(&r->json, &r->status) || !gp_output_commit(&r->overlay, &r->status)) return false;

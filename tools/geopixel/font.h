@@ -1,5 +1,6 @@
 /**
- * A bitmap font for legends, drawn for this program: printable ASCII in cells of 5 × 7, a byte a row, the leftmost pixel in bit 4.
+ * A bitmap font for legends, drawn for this program: printable ASCII in cells of 5 × 7, a byte a row, the
+ * leftmost pixel in bit 4.
  */
 #pragma once
 

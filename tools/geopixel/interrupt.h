@@ -6,7 +6,8 @@
 /** Handles SIGINT and SIGTERM from now on, and ignores SIGPIPE: a closed pipe shows as a failed write. */
 void gp_interrupt_watch(void);
 
-/** The request that a signal cancels from now on; NULL: none. A signal that came before cancels it at once. */
+/** The request that a signal cancels from now on; NULL: none. A signal that came before cancels it at once.
+ */
 void gp_interrupt_cancels(gp_request *request);
 
 bool gp_interrupted(void);

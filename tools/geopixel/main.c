@@ -14,10 +14,14 @@ static const struct {
 };
 
 static void print_help(FILE *to) {
-    fputs("geopixel: text and pixel masks from satellite images\n\nusage: geopixel COMMAND [options]\n\n", to);
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs("  --version  the program's version\n  --help     this text; geopixel COMMAND --help for a command's\n\n"
-          "Describe a scene:\n  geopixel run scene.tif --model GeoPixel-7B --prompt \"Describe this image in detail.\"\n",
+    fputs("geopixel: text and pixel masks from satellite images\n\nusage: geopixel COMMAND [options]\n\n",
+          to);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("  --version  the program's version\n  --help     this text; geopixel COMMAND --help for a "
+          "command's\n\n"
+          "Describe a scene:\n  geopixel run scene.tif --model GeoPixel-7B --prompt \"Describe this image in "
+          "detail.\"\n",
           to);
 }
 
@@ -26,7 +30,8 @@ int main(int count, char **arguments) {
         print_help(stderr);
         return GP_EXIT_USAGE;
     }
-    if (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0 || strcmp(arguments[1], "help") == 0) {
+    if (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0 ||
+        strcmp(arguments[1], "help") == 0) {
         print_help(stdout);
         return GP_EXIT_DONE;
     }

@@ -46,7 +46,8 @@ bool gp_output_open(gp_output_file *output, const char *path, gp_status *status)
         return false;
     }
     remember(output->temporary);
-    mode_t mask = umask(0); /* mkstemp gives a file to its owner alone; what is asked for is an ordinary one */
+    mode_t mask =
+        umask(0); /* mkstemp gives a file to its owner alone; what is asked for is an ordinary one */
     umask(mask);
     fchmod(file, 0666 & ~mask);
     output->stream = fdopen(file, "wb");
@@ -91,5 +92,6 @@ bool gp_output_same(const char *a, const char *b) {
     struct stat first, second;
     if (a == NULL || b == NULL) return false;
     if (strcmp(a, b) == 0) return true;
-    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }

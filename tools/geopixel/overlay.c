@@ -24,7 +24,8 @@ static void fill_mask(canvas *on, const uint8_t *mask, gp_colour colour);
 static void outline_mask(canvas *on, const uint8_t *mask, gp_colour colour, int thickness);
 static void draw_legend(canvas *on, const gp_overlay_mask *masks, size_t count);
 
-bool gp_overlay_draw(uint8_t *pixels, int width, int height, const gp_overlay_mask *masks, size_t count, gp_status *status) {
+bool gp_overlay_draw(uint8_t *pixels, int width, int height, const gp_overlay_mask *masks, size_t count,
+                     gp_status *status) {
     canvas on = {pixels, width, height};
     uint8_t *mask = gp_allocate((size_t)width * (size_t)height);
     if (mask == NULL) return gp_fail(status, "no memory for an overlay of %d x %d", width, height);
@@ -32,8 +33,10 @@ bool gp_overlay_draw(uint8_t *pixels, int width, int height, const gp_overlay_ma
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < count; i++) {
             gp_rle_decode(masks[i].rle, mask);
-            if (pass == 0) fill_mask(&on, mask, gp_palette((int)i));
-            else outline_mask(&on, mask, gp_palette((int)i), thickness);
+            if (pass == 0)
+                fill_mask(&on, mask, gp_palette((int)i));
+            else
+                outline_mask(&on, mask, gp_palette((int)i), thickness);
         }
     }
     draw_legend(&on, masks, count);
@@ -46,7 +49,8 @@ static void blend(canvas *on, int x, int y, gp_colour colour, int percent) {
     if (x < 0 || y < 0 || x >= on->width || y >= on->height) return;
     uint8_t *pixel = on->pixels + 3 * ((size_t)y * (size_t)on->width + (size_t)x);
     const uint8_t target[3] = {colour.red, colour.green, colour.blue};
-    for (int c = 0; c < 3; c++) pixel[c] = (uint8_t)((pixel[c] * (100 - percent) + target[c] * percent + 50) / 100);
+    for (int c = 0; c < 3; c++)
+        pixel[c] = (uint8_t)((pixel[c] * (100 - percent) + target[c] * percent + 50) / 100);
 }
 
 static void fill_mask(canvas *on, const uint8_t *mask, gp_colour colour) {
@@ -68,8 +72,8 @@ static void outline_mask(canvas *on, const uint8_t *mask, gp_colour colour, int 
             if (mask[(size_t)y * (size_t)on->width + (size_t)x] == 0) continue;
             bool border = false;
             for (int t = 1; t <= thickness && !border; t++)
-                border = !in_mask(on, mask, x - t, y) || !in_mask(on, mask, x + t, y) || !in_mask(on, mask, x, y - t) ||
-                         !in_mask(on, mask, x, y + t);
+                border = !in_mask(on, mask, x - t, y) || !in_mask(on, mask, x + t, y) ||
+                         !in_mask(on, mask, x, y - t) || !in_mask(on, mask, x, y + t);
             if (border) blend(on, x, y, colour, 100);
         }
     }
@@ -77,7 +81,8 @@ static void outline_mask(canvas *on, const uint8_t *mask, gp_colour colour, int 
 
 /* ---- legend ---- */
 
-/** A label as printable ASCII of at most `room` characters, ".." where it was cut; other characters become '?'. */
+/** A label as printable ASCII of at most `room` characters, ".." where it was cut; other characters become
+ * '?'. */
 static int legend_text(const char *label, int number, int room, char text[LABEL_MAX + 1]) {
     char name[24];
     if (label == NULL) {
@@ -111,11 +116,13 @@ static void draw_text(canvas *on, int left, int top, const char *text, int scale
                     draw_block(on, left + column * scale, top + row * scale, scale, scale, white, 100);
 }
 
-/** A row a mask: a square in its colour, its label; in the lower left corner, never larger than the picture. */
+/** A row a mask: a square in its colour, its label; in the lower left corner, never larger than the picture.
+ */
 static void draw_legend(canvas *on, const gp_overlay_mask *masks, size_t count) {
     static const gp_colour dark = {12, 14, 20};
     int shorter = on->width < on->height ? on->width : on->height;
-    int scale = shorter / 320 < 1 ? 1 : shorter / 320, margin = 3 * scale, line = (GP_FONT_HEIGHT + 4) * scale;
+    int scale = shorter / 320 < 1 ? 1 : shorter / 320, margin = 3 * scale,
+        line = (GP_FONT_HEIGHT + 4) * scale;
     int swatch = GP_FONT_HEIGHT * scale, indent = 2 * margin + swatch;
     int rows = count < ROWS_MAX ? (int)count : ROWS_MAX, fitting = (on->height - 2 * margin) / line;
     if (rows > fitting) rows = fitting;
@@ -125,7 +132,8 @@ static void draw_legend(canvas *on, const gp_overlay_mask *masks, size_t count) 
     char text[ROWS_MAX][LABEL_MAX + 1];
     for (int i = 0; i < rows; i++) {
         int length = legend_text(masks[i].label, i + 1, room, text[i]);
-        if (i == rows - 1 && (size_t)rows < count) length = snprintf(text[i], (size_t)room + 1, "and %zu more", count - (size_t)i);
+        if (i == rows - 1 && (size_t)rows < count)
+            length = snprintf(text[i], (size_t)room + 1, "and %zu more", count - (size_t)i);
         if (length > room) length = room;
         if (length > longest) longest = length;
     }
@@ -142,8 +150,12 @@ static void draw_legend(canvas *on, const gp_overlay_mask *masks, size_t count) 
 
 /* ---- PNG ---- */
 
-bool gp_overlay_write_png(FILE *stream, const uint8_t *pixels, int width, int height, const char *path, gp_status *status) {
-    png_image image = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)width, .height = (png_uint_32)height, .format = PNG_FORMAT_RGB};
+bool gp_overlay_write_png(FILE *stream, const uint8_t *pixels, int width, int height, const char *path,
+                          gp_status *status) {
+    png_image image = {.version = PNG_IMAGE_VERSION,
+                       .width = (png_uint_32)width,
+                       .height = (png_uint_32)height,
+                       .format = PNG_FORMAT_RGB};
     if (png_image_write_to_stdio(&image, stream, 0, pixels, 0, NULL) != 0) return true;
     return gp_fail(status, "%s: cannot be written as PNG: %s", path, image.message);
 }

@@ -14,10 +14,12 @@ typedef struct gp_overlay_mask {
 } gp_overlay_mask;
 
 /**
- * Draws over pixels [height, width, 3] in place, mask k in colour k of the palette: fills first, then outlines, then the
- * legend in the lower left corner. Fails when memory is out.
+ * Draws over pixels [height, width, 3] in place, mask k in colour k of the palette: fills first, then
+ * outlines, then the legend in the lower left corner. Fails when memory is out.
  */
-bool gp_overlay_draw(uint8_t *pixels, int width, int height, const gp_overlay_mask *masks, size_t count, gp_status *status);
+bool gp_overlay_draw(uint8_t *pixels, int width, int height, const gp_overlay_mask *masks, size_t count,
+                     gp_status *status);
 
 /** Writes pixels [height, width, 3] as PNG. */
-bool gp_overlay_write_png(FILE *stream, const uint8_t *pixels, int width, int height, const char *path, gp_status *status);
+bool gp_overlay_write_png(FILE *stream, const uint8_t *pixels, int width, int height, const char *path,
+                          gp_status *status);

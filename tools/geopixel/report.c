@@ -17,9 +17,10 @@ static json_t *masks_json(const gp_answer *answer) {
         const gp_answer_mask *mask = &answer->masks[i];
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
         char *counts = gp_rle_text(&mask->rle);
-        json_t *entry = json_pack("{s:{s:[i,i],s:s},s:s?,s:I,s:f}", "rle", "size", mask->rle.height, mask->rle.width, "counts",
-                                  counts != NULL ? counts : "", "phrase", phrase != NULL ? phrase->text : NULL, "area_px",
-                                  (json_int_t)mask->area, "score", (double)mask->score);
+        json_t *entry =
+            json_pack("{s:{s:[i,i],s:s},s:s?,s:I,s:f}", "rle", "size", mask->rle.height, mask->rle.width,
+                      "counts", counts != NULL ? counts : "", "phrase", phrase != NULL ? phrase->text : NULL,
+                      "area_px", (json_int_t)mask->area, "score", (double)mask->score);
         bool added = counts != NULL && json_array_append_new(masks, entry) == 0;
         gp_free(counts);
         if (added) continue;
@@ -33,27 +34,31 @@ static json_t *phrases_json(const gp_answer *answer) {
     json_t *phrases = json_array();
     for (size_t i = 0; i < answer->phrase_count; i++) {
         const gp_phrase *phrase = &answer->phrases[i];
-        json_array_append_new(phrases, json_pack("{s:s,s:[I,I],s:i}", "phrase", phrase->text, "span", (json_int_t)phrase->begin,
-                                                 (json_int_t)phrase->end, "mask", phrase->mask));
+        json_array_append_new(phrases, json_pack("{s:s,s:[I,I],s:i}", "phrase", phrase->text, "span",
+                                                 (json_int_t)phrase->begin, (json_int_t)phrase->end, "mask",
+                                                 phrase->mask));
     }
     return phrases;
 }
 
-bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_context *context, const char *path, gp_status *status) {
+bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_context *context, const char *path,
+                    gp_status *status) {
     const gp_result *numbers = &answer->numbers;
     json_t *ids = json_array(), *timings = json_object();
-    for (size_t i = 0; i < answer->token_count; i++) json_array_append_new(ids, json_integer(answer->token_ids[i]));
+    for (size_t i = 0; i < answer->token_count; i++)
+        json_array_append_new(ids, json_integer(answer->token_ids[i]));
     for (int i = 0; i < GP_STAGE_COUNT; i++)
         json_object_set_new(timings, gp_stage_name((gp_stage)i), json_real(numbers->seconds[i]));
     json_object_set_new(timings, "total", json_real(total_seconds(numbers)));
-    json_t *root = json_pack("{s:{s:s,s:i,s:i},s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}", "image", "file",
-                             context->image, "width", context->width, "height", context->height, "model", context->model,
-                             "device", context->device, "prompt", context->prompt, "text", answer->text, "token_ids", ids,
-                             "phrases", phrases_json(answer), "masks", masks_json(answer), "prompt_tokens",
-                             numbers->prompt_tokens, "image_tokens", numbers->image_tokens, "crops", "columns",
-                             numbers->crop_columns, "rows", numbers->crop_rows, "count",
-                             numbers->crop_columns * numbers->crop_rows, "timings", timings);
-    bool written = root != NULL && json_dumpf(root, stream, JSON_INDENT(1)) == 0 && fputc('\n', stream) != EOF;
+    json_t *root = json_pack(
+        "{s:{s:s,s:i,s:i},s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}", "image", "file",
+        context->image, "width", context->width, "height", context->height, "model", context->model, "device",
+        context->device, "prompt", context->prompt, "text", answer->text, "token_ids", ids, "phrases",
+        phrases_json(answer), "masks", masks_json(answer), "prompt_tokens", numbers->prompt_tokens,
+        "image_tokens", numbers->image_tokens, "crops", "columns", numbers->crop_columns, "rows",
+        numbers->crop_rows, "count", numbers->crop_columns * numbers->crop_rows, "timings", timings);
+    bool written =
+        root != NULL && json_dumpf(root, stream, JSON_INDENT(1)) == 0 && fputc('\n', stream) != EOF;
     json_decref(root);
     return written || gp_fail(status, "%s: the JSON cannot be written", path);
 }
@@ -74,8 +79,10 @@ void gp_report_numbers(const gp_answer *answer, const gp_report_context *context
     const struct {
         const char *name;
         uint64_t bytes;
-    } parts[] = {{"weights", memory->weights},         {"converted weights", memory->converted},
-                 {"KV cache", memory->kv_cache},       {"activations", memory->activations},
+    } parts[] = {{"weights", memory->weights},
+                 {"converted weights", memory->converted},
+                 {"KV cache", memory->kv_cache},
+                 {"activations", memory->activations},
                  {"compute threads", memory->workspace}};
     uint64_t sum = 0;
     fprintf(stderr, "%s\nmemory by plan:\n", context->device);
@@ -88,5 +95,6 @@ void gp_report_numbers(const gp_answer *answer, const gp_report_context *context
     fprintf(stderr, "time:\n");
     for (int i = 0; i < GP_STAGE_COUNT; i++)
         fprintf(stderr, "  %-18s %9.3f s\n", gp_stage_name((gp_stage)i), answer->numbers.seconds[i]);
-    fprintf(stderr, "  %-18s %9.3f s, %zu tokens\n", "sum", total_seconds(&answer->numbers), answer->token_count);
+    fprintf(stderr, "  %-18s %9.3f s, %zu tokens\n", "sum", total_seconds(&answer->numbers),
+            answer->token_count);
 }

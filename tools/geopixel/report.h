@@ -13,7 +13,8 @@ typedef struct gp_report_context {
 } gp_report_context;
 
 /** Writes the JSON document; `path` stands in messages. */
-bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_context *context, const char *path, gp_status *status);
+bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_context *context, const char *path,
+                    gp_status *status);
 
 /** Memory by plan beside what the system saw, and seconds a stage, on standard error. */
 void gp_report_numbers(const gp_answer *answer, const gp_report_context *context);

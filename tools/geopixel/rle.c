@@ -38,11 +38,13 @@ bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle) {
 void gp_rle_decode(const gp_rle *rle, uint8_t *pixels) {
     size_t height = (size_t)rle->height, width = (size_t)rle->width, at = 0;
     for (size_t i = 0; i < rle->count; i++)
-        for (uint32_t k = 0; k < rle->runs[i]; k++, at++) pixels[at % height * width + at / height] = i % 2 == 1;
+        for (uint32_t k = 0; k < rle->runs[i]; k++, at++)
+            pixels[at % height * width + at / height] = i % 2 == 1;
 }
 
 char *gp_rle_text(const gp_rle *rle) {
-    char *text = gp_allocate(7 * rle->count + 1), *end = text; /* 33 bits with their sign are seven groups at most */
+    char *text = gp_allocate(7 * rle->count + 1),
+         *end = text; /* 33 bits with their sign are seven groups at most */
     if (text == NULL) return NULL;
     for (size_t i = 0; i < rle->count; i++) {
         int64_t value = rle->runs[i];

@@ -21,9 +21,10 @@ void gp_terminal_open(gp_terminal *terminal, bool quiet) {
     bool able = term != NULL && strcmp(term, "dumb") != 0;
     *terminal = (gp_terminal){.out = stdout, .line_ended = true};
     if (isatty(STDOUT_FILENO) && able && (none == NULL || none[0] == '\0'))
-        terminal->colours = depth != NULL && (strstr(depth, "truecolor") != NULL || strstr(depth, "24bit") != NULL)
-                                ? GP_COLOURS_TRUE
-                                : GP_COLOURS_256;
+        terminal->colours =
+            depth != NULL && (strstr(depth, "truecolor") != NULL || strstr(depth, "24bit") != NULL)
+                ? GP_COLOURS_TRUE
+                : GP_COLOURS_256;
     terminal->progress = !quiet && able && isatty(STDERR_FILENO);
     terminal->shares = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
 }
@@ -35,7 +36,8 @@ static void begin_colour(gp_terminal *terminal) {
     if (terminal->colours == GP_COLOURS_TRUE) {
         fprintf(terminal->out, "\033[1;38;2;%d;%d;%dm", colour.red, colour.green, colour.blue);
     } else { /* the 6 × 6 × 6 cube of 256 colours */
-        int cube = 16 + 36 * ((colour.red * 5 + 127) / 255) + 6 * ((colour.green * 5 + 127) / 255) + (colour.blue * 5 + 127) / 255;
+        int cube = 16 + 36 * ((colour.red * 5 + 127) / 255) + 6 * ((colour.green * 5 + 127) / 255) +
+                   (colour.blue * 5 + 127) / 255;
         fprintf(terminal->out, "\033[1;38;5;%dm", cube);
     }
 }
@@ -55,7 +57,8 @@ static void take_tag(gp_terminal *terminal, int tag) {
     terminal->tag_passed = true;
 }
 
-/** Spaces are held until what follows them is known: around a tag that goes, one is left, and none before a full stop. */
+/** Spaces are held until what follows them is known: around a tag that goes, one is left, and none before a
+ * full stop. */
 static void put_byte(gp_terminal *terminal, char byte) {
     if (byte == ' ') {
         terminal->spaces++;
@@ -85,7 +88,8 @@ static void hold_byte(gp_terminal *terminal, char byte) {
         bool may_be = false;
         for (int tag = 0; tag < 3; tag++) {
             size_t length = strlen(tags[tag]);
-            if ((size_t)terminal->held_length > length || memcmp(terminal->held, tags[tag], (size_t)terminal->held_length) != 0)
+            if ((size_t)terminal->held_length > length ||
+                memcmp(terminal->held, tags[tag], (size_t)terminal->held_length) != 0)
                 continue;
             if ((size_t)terminal->held_length == length) {
                 terminal->held_length = 0;
@@ -150,7 +154,8 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
     case GP_STAGE_DECODE:
         if (done == 1) terminal->decode_start = now();
         if (done < 2) return;
-        snprintf(line, sizeof line, "answering, %d tokens, %.1f tokens/s", done, (done - 1) / (now() - terminal->decode_start + 1e-9));
+        snprintf(line, sizeof line, "answering, %d tokens, %.1f tokens/s", done,
+                 (done - 1) / (now() - terminal->decode_start + 1e-9));
         break;
     case GP_STAGE_GROUNDING:
         if (done == 1) gp_terminal_end_text(terminal);

@@ -1,6 +1,6 @@
 /**
- * What a person sees while it works: the answer on standard output, each phrase in its mask's colour where that is a
- * terminal, and one line of progress on standard error, never mixed into the answer.
+ * What a person sees while it works: the answer on standard output, each phrase in its mask's colour where
+ * that is a terminal, and one line of progress on standard error, never mixed into the answer.
  */
 #pragma once
 
@@ -31,7 +31,8 @@ void gp_terminal_open(gp_terminal *terminal, bool quiet);
 /** The next piece of the answer. */
 void gp_terminal_text(gp_terminal *terminal, const char *text, size_t length);
 
-/** The end of the answer, or of all: what was held is shown, colours are reset, a line that was begun is ended. */
+/** The end of the answer, or of all: what was held is shown, colours are reset, a line that was begun is
+ * ended. */
 void gp_terminal_end_text(gp_terminal *terminal);
 
 /** Rewrites the progress line. */

@@ -1,11 +1,12 @@
 /**
- * The resizes. resize_rgb against the CRC-32s that Pillow's results have (goldens), on the divider's 168 sizes too. The float views
- * against a plain evaluation of the same definitions in f64.
+ * The resizes. resize_rgb against the CRC-32s that Pillow's results have (goldens), on the divider's 168
+ * sizes too. The float views against a plain evaluation of the same definitions in f64.
  *
- * Tolerances, relative L2 of a whole view. A crop and the global view: 1e-6, sixteen products of f32 weights. The whole view: torch
- * rounds a tap's centre to f32, which moves it by up to W·2^-25; each of 2·reach weights is then off by that over the reach, so a
- * pass over W pixels moves values of size 1 by up to W·2^-24, and normalising by the smallest deviation, 0.26, and dividing by the
- * view's own root mean square, about 1.2, at most doubles the share: 1e-6 + 2·(W + H)·2^-24.
+ * Tolerances, relative L2 of a whole view. A crop and the global view: 1e-6, sixteen products of f32 weights.
+ * The whole view: torch rounds a tap's centre to f32, which moves it by up to W·2^-25; each of 2·reach
+ * weights is then off by that over the reach, so a pass over W pixels moves values of size 1 by up to
+ * W·2^-24, and normalising by the smallest deviation, 0.26, and dividing by the view's own root mean square,
+ * about 1.2, at most doubles the share: 1e-6 + 2·(W + H)·2^-24.
  */
 #include "runtime/divider.h"
 #include "tests/unit/kernels/backends.h"
@@ -26,16 +27,18 @@ static uint8_t *formula_picture(int width, int height) {
 }
 
 /** resize_rgb of the formula's picture onto a canvas, and the canvas' CRC-32. */
-static uLong resized_crc(gp_backend *backend, int source_width, int source_height, int width, int height, bool vertical_first,
-                         int canvas_width, int canvas_height) {
+static uLong resized_crc(gp_backend *backend, int source_width, int source_height, int width, int height,
+                         bool vertical_first, int canvas_width, int canvas_height) {
     size_t scratch_bytes = gp_resize_rgb_scratch(source_width, source_height, width, height);
     size_t bytes = (size_t)canvas_width * (size_t)canvas_height * 3;
-    uint8_t *source = formula_picture(source_width, source_height), *scratch = gp_allocate(scratch_bytes), *canvas = gp_allocate(bytes);
+    uint8_t *source = formula_picture(source_width, source_height), *scratch = gp_allocate(scratch_bytes),
+            *canvas = gp_allocate(bytes);
     REQUIRE(scratch != NULL && canvas != NULL, "no memory");
     memset(scratch, 0xAA, scratch_bytes);
     memset(canvas, 0xAA, bytes);
-    backend->ops->resize_rgb(backend, &(gp_resize_rgb){source, source_width, source_height, 3 * (size_t)source_width, width, height,
-                                                       vertical_first, canvas_width, canvas_height, scratch, canvas});
+    backend->ops->resize_rgb(
+        backend, &(gp_resize_rgb){source, source_width, source_height, 3 * (size_t)source_width, width,
+                                  height, vertical_first, canvas_width, canvas_height, scratch, canvas});
     uLong crc = crc32_z(0, canvas, bytes);
     gp_free(source);
     gp_free(scratch);
@@ -53,9 +56,11 @@ static void test_pillow(gp_backend *backend, const char *path) {
     REQUIRE(json_array_size(cases) > 5, "%s holds no cases", path);
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i);
-        int sw = whole(one, "source", 0), sh = whole(one, "source", 1), w = whole(one, "target", 0), h = whole(one, "target", 1);
+        int sw = whole(one, "source", 0), sh = whole(one, "source", 1), w = whole(one, "target", 0),
+            h = whole(one, "target", 1);
         uLong crc = resized_crc(backend, sw, sh, w, h, false, w, h);
-        CHECK(crc == (uLong)json_integer_value(json_object_get(one, "rgb_crc32")), "%d x %d to %d x %d on %s", sw, sh, w, h, backend->name);
+        CHECK(crc == (uLong)json_integer_value(json_object_get(one, "rgb_crc32")), "%d x %d to %d x %d on %s",
+              sw, sh, w, h, backend->name);
     }
     json_decref(cases);
 }
@@ -66,7 +71,8 @@ static void test_divider(gp_backend *backend, const char *path) {
     REQUIRE(json_array_size(cases) > 100, "%s holds no cases", path);
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i);
-        int width = whole(one, "width", -1), height = whole(one, "height", -1), crops = whole(one, "hd_num", -1);
+        int width = whole(one, "width", -1), height = whole(one, "height", -1),
+            crops = whole(one, "hd_num", -1);
         gp_division d;
         gp_status status = {0};
         gp_divider_limits limits = {crops, 0, INT64_MAX};
@@ -75,13 +81,17 @@ static void test_divider(gp_backend *backend, const char *path) {
             gp_status_clear(&status);
             continue;
         }
-        CHECK(d.columns == whole(one, "grid", 0) && d.rows == whole(one, "grid", 1), "%d x %d, P %d: %d x %d crops", width, height,
-              crops, d.columns, d.rows);
-        CHECK(d.canvas_width == whole(one, "divided_size", 0) && d.canvas_height == whole(one, "divided_size", 1), "%d x %d, P %d",
-              width, height, crops);
-        CHECK((d.columns * d.rows > crops) == json_is_true(json_object_get(one, "exceeds_hd_num")), "%d x %d, P %d", width, height, crops);
-        uLong crc = resized_crc(backend, width, height, d.width, d.height, d.transposed, d.canvas_width, d.canvas_height);
-        CHECK(crc == (uLong)json_integer_value(json_object_get(one, "rgb_crc32")), "%d x %d, P %d: the pixels differ", width, height, crops);
+        CHECK(d.columns == whole(one, "grid", 0) && d.rows == whole(one, "grid", 1),
+              "%d x %d, P %d: %d x %d crops", width, height, crops, d.columns, d.rows);
+        CHECK(d.canvas_width == whole(one, "divided_size", 0) &&
+                  d.canvas_height == whole(one, "divided_size", 1),
+              "%d x %d, P %d", width, height, crops);
+        CHECK((d.columns * d.rows > crops) == json_is_true(json_object_get(one, "exceeds_hd_num")),
+              "%d x %d, P %d", width, height, crops);
+        uLong crc = resized_crc(backend, width, height, d.width, d.height, d.transposed, d.canvas_width,
+                                d.canvas_height);
+        CHECK(crc == (uLong)json_integer_value(json_object_get(one, "rgb_crc32")),
+              "%d x %d, P %d: the pixels differ", width, height, crops);
     }
     json_decref(root);
 }
@@ -112,8 +122,10 @@ static void test_crops(gp_backend *backend, uint64_t *seed, int rows, int column
     for (int i = 0; i < width * height * 3; i++) canvas[i] = (uint8_t)random_bits(seed);
     float *have = poisoned_floats(views * values);
     double *want = gp_allocate((size_t)values * sizeof *want);
-    for (int first = 0; first < views; first += 2) { /* in two batches: what is asked for is written, no more */
-        gp_crop_views ask = {canvas, rows, columns, side, first, views - first < 2 ? 1 : 2, {0}, {0}, have + first * values};
+    for (int first = 0; first < views;
+         first += 2) { /* in two batches: what is asked for is written, no more */
+        gp_crop_views ask = {
+            canvas, rows, columns, side, first, views - first < 2 ? 1 : 2, {0}, {0}, have + first * values};
         memcpy(ask.mean, mean, sizeof mean);
         memcpy(ask.deviation, deviation, sizeof deviation);
         backend->ops->crop_views(backend, &ask);
@@ -131,21 +143,26 @@ static void test_crops(gp_backend *backend, uint64_t *seed, int rows, int column
             for (int k = -1; k < 3; k++)
                 for (int l = -1; l < 3; l++) {
                     int py = (int)floor(sy) + k, px = (int)floor(sx) + l;
-                    want[i] += cubic(sy - py) * cubic(sx - px) *
-                               normalised(canvas[(inside(py, height) * width + inside(px, width)) * 3 + channel], channel);
+                    want[i] +=
+                        cubic(sy - py) * cubic(sx - px) *
+                        normalised(canvas[(inside(py, height) * width + inside(px, width)) * 3 + channel],
+                                   channel);
                 }
         }
         double error = relative_error(have + view * values, want, (size_t)values);
-        CHECK(error <= 1e-6, "view %d of %d x %d crops of %d on %s: %g", view, rows, columns, side, backend->name, error);
+        CHECK(error <= 1e-6, "view %d of %d x %d crops of %d on %s: %g", view, rows, columns, side,
+              backend->name, error);
     }
     gp_free(canvas);
     gp_free(have);
     gp_free(want);
 }
 
-/** One axis of the antialiased resize in f64: the weight of source position k for target i, before normalising. */
+/** One axis of the antialiased resize in f64: the weight of source position k for target i, before
+ * normalising. */
 static double reach_weight(int i, int k, int source, int target) {
-    double scale = (double)source / target, reach = scale > 1 ? scale : 1, distance = fabs((k + 0.5 - (i + 0.5) * scale) / reach);
+    double scale = (double)source / target, reach = scale > 1 ? scale : 1,
+           distance = fabs((k + 0.5 - (i + 0.5) * scale) / reach);
     return distance < 1 ? 1 - distance : 0;
 }
 
@@ -155,7 +172,8 @@ static void test_whole(gp_backend *backend, uint64_t *seed, int width, int heigh
     uint8_t *source = gp_allocate(stride * (size_t)height);
     for (size_t i = 0; i < stride * (size_t)height; i++) source[i] = (uint8_t)random_bits(seed);
     float *have = poisoned_floats(values), *scratch = gp_allocate(gp_whole_view_scratch(width, height, side));
-    double *want = gp_allocate((size_t)values * sizeof *want), *across = gp_allocate((size_t)(3 * height * side) * sizeof *across);
+    double *want = gp_allocate((size_t)values * sizeof *want),
+           *across = gp_allocate((size_t)(3 * height * side) * sizeof *across);
     gp_whole_view view = {source, width, height, stride, side, {0}, {0}, scratch, have};
     memcpy(view.mean, mean, sizeof mean);
     memcpy(view.deviation, deviation, sizeof deviation);
@@ -183,7 +201,8 @@ static void test_whole(gp_backend *backend, uint64_t *seed, int width, int heigh
                 want[(c * side + j) * side + i] = (sum / total - (double)mean[c]) / (double)deviation[c];
             }
     double error = relative_error(have, want, (size_t)values);
-    CHECK(error <= 1e-6 + 2 * (width + height) * 0x1p-24, "%d x %d to %d on %s: %g", width, height, side, backend->name, error);
+    CHECK(error <= 1e-6 + 2 * (width + height) * 0x1p-24, "%d x %d to %d on %s: %g", width, height, side,
+          backend->name, error);
     gp_free(source);
     gp_free(have);
     gp_free(scratch);
@@ -206,7 +225,8 @@ int main(void) {
     }
     const char *folder = getenv("GEOPIXEL_SHARED");
     char path[2][4096];
-    snprintf(path[0], sizeof path[0], "%s/goldens/pillow_bilinear.json", folder != NULL ? folder : "../shared");
+    snprintf(path[0], sizeof path[0], "%s/goldens/pillow_bilinear.json",
+             folder != NULL ? folder : "../shared");
     snprintf(path[1], sizeof path[1], "%s/goldens/divider.json", folder != NULL ? folder : "../shared");
     if (access(path[0], R_OK) == 0 && access(path[1], R_OK) == 0) {
         for (int i = 0; i < count; i += 3) {

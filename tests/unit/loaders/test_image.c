@@ -25,7 +25,8 @@ static void expect(const char *name, int width, int height, const uint8_t *want,
     if (!read) return;
     CHECK(image.width == width && image.height == height, "%s: %d x %d", name, image.width, image.height);
     for (int i = 0; i < width * height * 3 && image.width == width && image.height == height; i++)
-        CHECK(abs(image.pixels[i] - want[i]) <= tolerance, "%s: value %d is %d, not %d", name, i, image.pixels[i], want[i]);
+        CHECK(abs(image.pixels[i] - want[i]) <= tolerance, "%s: value %d is %d, not %d", name, i,
+              image.pixels[i], want[i]);
     gp_image_free(&image);
 }
 
@@ -34,7 +35,8 @@ static void refuse(const char *name, const char *word) {
     gp_rgb_image image;
     gp_status status = {0};
     bool read = gp_image_read(path_of(name), &image, &status);
-    CHECK(!read && strstr(status.message, name) != NULL && strstr(status.message, word) != NULL, "%s: %s", name, read ? "read" : status.message);
+    CHECK(!read && strstr(status.message, name) != NULL && strstr(status.message, word) != NULL, "%s: %s",
+          name, read ? "read" : status.message);
     if (read) gp_image_free(&image);
     gp_status_clear(&status);
 }
@@ -59,8 +61,10 @@ static void write_png(const char *name, int type, int depth, const uint8_t *samp
     png_infop info = png_create_info_struct(png);
     png_color palette[256];
     png_init_io(png, out);
-    png_set_IHDR(png, info, WIDTH, HEIGHT, depth, type, PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    for (int i = 0; i < 256; i++) palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
+    png_set_IHDR(png, info, WIDTH, HEIGHT, depth, type, PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
+    for (int i = 0; i < 256; i++)
+        palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
     if (type == PNG_COLOR_TYPE_PALETTE) png_set_PLTE(png, info, palette, 256);
     png_write_info(png, info);
     png_bytep rows[HEIGHT];
@@ -76,16 +80,19 @@ static void test_png(uint64_t *seed) {
     static const struct {
         const char *name;
         int type, depth, channels;
-    } kinds[] = {{"rgb.png", PNG_COLOR_TYPE_RGB, 8, 3},   {"rgba.png", PNG_COLOR_TYPE_RGBA, 8, 4},     {"grey.png", PNG_COLOR_TYPE_GRAY, 8, 1},
-                 {"ga.png", PNG_COLOR_TYPE_GA, 8, 2},     {"palette.png", PNG_COLOR_TYPE_PALETTE, 8, 1}, {"rgb16.png", PNG_COLOR_TYPE_RGB, 16, 3},
+    } kinds[] = {{"rgb.png", PNG_COLOR_TYPE_RGB, 8, 3},         {"rgba.png", PNG_COLOR_TYPE_RGBA, 8, 4},
+                 {"grey.png", PNG_COLOR_TYPE_GRAY, 8, 1},       {"ga.png", PNG_COLOR_TYPE_GA, 8, 2},
+                 {"palette.png", PNG_COLOR_TYPE_PALETTE, 8, 1}, {"rgb16.png", PNG_COLOR_TYPE_RGB, 16, 3},
                  {"rgba16.png", PNG_COLOR_TYPE_RGBA, 16, 4}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         int channels = kinds[k].channels, bytes = kinds[k].depth / 8;
         for (int i = 0; i < VALUES * channels * bytes; i++) samples[i] = (uint8_t)random_bits(seed);
         for (int i = 0; i < VALUES; i++)
             for (int c = 0; c < 3; c++) {
-                uint8_t value = samples[(i * channels + (channels < 3 ? 0 : c)) * bytes]; /* the high byte; alpha is dropped */
-                if (kinds[k].type == PNG_COLOR_TYPE_PALETTE) value = (uint8_t)(c == 0 ? value : c == 1 ? 255 - value : value * 7);
+                uint8_t value = samples[(i * channels + (channels < 3 ? 0 : c)) *
+                                        bytes]; /* the high byte; alpha is dropped */
+                if (kinds[k].type == PNG_COLOR_TYPE_PALETTE)
+                    value = (uint8_t)(c == 0 ? value : c == 1 ? 255 - value : value * 7);
                 want[3 * i + c] = value;
             }
         write_png(kinds[k].name, kinds[k].type, kinds[k].depth, samples, channels);
@@ -101,7 +108,8 @@ static void test_jpeg(void) {
     static uint8_t want[VALUES * 3];
     for (int y = 0; y < HEIGHT; y++) /* slopes, which JPEG of the best quality keeps to a few steps */
         for (int x = 0; x < WIDTH; x++)
-            for (int c = 0; c < 3; c++) want[(y * WIDTH + x) * 3 + c] = (uint8_t)(40 + 3 * x + 2 * y + 20 * c);
+            for (int c = 0; c < 3; c++)
+                want[(y * WIDTH + x) * 3 + c] = (uint8_t)(40 + 3 * x + 2 * y + 20 * c);
     for (int kind = 0; kind < 2; kind++) {
         const char *name = kind == 0 ? "rgb.jpg" : "progressive.jpg";
         struct jpeg_compress_struct jpeg;
@@ -131,7 +139,8 @@ static void test_jpeg(void) {
     refuse("cut.jpg", "JPEG");
 }
 
-static void write_tiff(const char *name, int photometric, int samples, bool planar, bool tiled, int compression, const uint8_t *data) {
+static void write_tiff(const char *name, int photometric, int samples, bool planar, bool tiled,
+                       int compression, const uint8_t *data) {
     TIFF *tiff = TIFFOpen(path_of(name), "w");
     TIFFSetField(tiff, TIFFTAG_IMAGEWIDTH, WIDTH);
     TIFFSetField(tiff, TIFFTAG_IMAGELENGTH, HEIGHT);
@@ -143,7 +152,9 @@ static void write_tiff(const char *name, int photometric, int samples, bool plan
     if (samples == 4) TIFFSetField(tiff, TIFFTAG_EXTRASAMPLES, 1, (uint16_t[]){EXTRASAMPLE_UNASSALPHA});
     if (photometric == PHOTOMETRIC_PALETTE) {
         static uint16_t map[3][256];
-        for (int i = 0; i < 256; i++) map[0][i] = (uint16_t)(i << 8), map[1][i] = (uint16_t)((255 - i) << 8), map[2][i] = (uint16_t)(i * 7 << 8);
+        for (int i = 0; i < 256; i++)
+            map[0][i] = (uint16_t)(i << 8), map[1][i] = (uint16_t)((255 - i) << 8),
+            map[2][i] = (uint16_t)(i * 7 << 8);
         TIFFSetField(tiff, TIFFTAG_COLORMAP, map[0], map[1], map[2]);
     }
     int step = planar ? 1 : samples;
@@ -158,7 +169,8 @@ static void write_tiff(const char *name, int photometric, int samples, bool plan
                     for (int y = top; y < top + 16 && y < HEIGHT; y++)
                         for (int x = left; x < left + 16 && x < WIDTH; x++)
                             for (int s = 0; s < step; s++)
-                                tile[((y - top) * 16 + x - left) * step + s] = data[(y * WIDTH + x) * samples + plane + s];
+                                tile[((y - top) * 16 + x - left) * step + s] =
+                                    data[(y * WIDTH + x) * samples + plane + s];
                     TIFFWriteTile(tiff, tile, (uint32_t)left, (uint32_t)top, 0, (uint16_t)plane);
                 }
     } else {
@@ -167,7 +179,8 @@ static void write_tiff(const char *name, int photometric, int samples, bool plan
             for (int y = 0; y < HEIGHT; y++) {
                 uint8_t row[WIDTH * 4];
                 for (int x = 0; x < WIDTH; x++)
-                    for (int s = 0; s < step; s++) row[x * step + s] = data[(y * WIDTH + x) * samples + plane + s];
+                    for (int s = 0; s < step; s++)
+                        row[x * step + s] = data[(y * WIDTH + x) * samples + plane + s];
                 TIFFWriteScanline(tiff, row, (uint32_t)y, (uint16_t)plane);
             }
     }
@@ -178,8 +191,13 @@ static void test_tiff(uint64_t *seed) {
     static uint8_t data[VALUES * 4], want[VALUES * 3];
     static const struct {
         int photometric, samples;
-    } kinds[] = {{PHOTOMETRIC_RGB, 3}, {PHOTOMETRIC_RGB, 4}, {PHOTOMETRIC_MINISBLACK, 1}, {PHOTOMETRIC_MINISWHITE, 1}, {PHOTOMETRIC_PALETTE, 1}};
-    static const int codecs[] = {COMPRESSION_NONE, COMPRESSION_LZW, COMPRESSION_ADOBE_DEFLATE, COMPRESSION_PACKBITS};
+    } kinds[] = {{PHOTOMETRIC_RGB, 3},
+                 {PHOTOMETRIC_RGB, 4},
+                 {PHOTOMETRIC_MINISBLACK, 1},
+                 {PHOTOMETRIC_MINISWHITE, 1},
+                 {PHOTOMETRIC_PALETTE, 1}};
+    static const int codecs[] = {COMPRESSION_NONE, COMPRESSION_LZW, COMPRESSION_ADOBE_DEFLATE,
+                                 COMPRESSION_PACKBITS};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
         for (int form = 0; form < 4; form++) {
             int samples = kinds[k].samples;
@@ -190,11 +208,13 @@ static void test_tiff(uint64_t *seed) {
                 for (int c = 0; c < 3; c++) {
                     uint8_t value = data[i * samples + (samples < 3 ? 0 : c)];
                     if (kinds[k].photometric == PHOTOMETRIC_MINISWHITE) value = (uint8_t)(255 - value);
-                    if (kinds[k].photometric == PHOTOMETRIC_PALETTE) value = (uint8_t)(c == 0 ? value : c == 1 ? 255 - value : value * 7);
+                    if (kinds[k].photometric == PHOTOMETRIC_PALETTE)
+                        value = (uint8_t)(c == 0 ? value : c == 1 ? 255 - value : value * 7);
                     want[3 * i + c] = value;
                 }
             snprintf(name, sizeof name, "kind%zu-%d.tif", k, form);
-            write_tiff(name, kinds[k].photometric, samples, form > 1, form % 2 == 1, codecs[(k + (size_t)form) % 4], data);
+            write_tiff(name, kinds[k].photometric, samples, form > 1, form % 2 == 1,
+                       codecs[(k + (size_t)form) % 4], data);
             expect(name, WIDTH, HEIGHT, want, 0);
         }
     cut("kind0-0.tif", "cut.tif", 0.5);
@@ -203,10 +223,13 @@ static void test_tiff(uint64_t *seed) {
 
 /** A directory of a few entries over nothing: 100,000 × 100,000 pixels in under a kilobyte. */
 static void test_huge_header(void) {
-    static const uint16_t entries[][4] = {{256, 4, 1, 0}, {257, 4, 1, 0}, {258, 3, 1, 8}, {259, 3, 1, 1}, {262, 3, 1, 1}, {273, 4, 1, 8}, {277, 3, 1, 1}, {278, 4, 1, 1}, {279, 4, 1, 8}};
+    static const uint16_t entries[][4] = {{256, 4, 1, 0}, {257, 4, 1, 0}, {258, 3, 1, 8},
+                                          {259, 3, 1, 1}, {262, 3, 1, 1}, {273, 4, 1, 8},
+                                          {277, 3, 1, 1}, {278, 4, 1, 1}, {279, 4, 1, 8}};
     for (int round = 0; round < 2; round++) {
         unsigned char file[512] = {'I', 'I', 42, 0, 16, 0, 0, 0};
-        uint32_t side = round == 0 ? 100000 : 9000; /* the second is small enough, but its strips are not there */
+        uint32_t side =
+            round == 0 ? 100000 : 9000; /* the second is small enough, but its strips are not there */
         size_t count = sizeof entries / sizeof *entries, at = 18;
         file[16] = (unsigned char)count;
         for (size_t i = 0; i < count; i++, at += 12) {
@@ -222,7 +245,7 @@ static void test_huge_header(void) {
         fwrite(file, 1, sizeof file, out);
         fclose(out);
         size_t before = gp_memory_observe().peak_bytes;
-        refuse("huge.tif", round == 0 ? "100000 x 100000" : "81000000");
+        refuse("huge.tif", round == 0 ? "100000 x 100000" : "not in the file of 512 bytes");
         CHECK(gp_memory_observe().peak_bytes < before + (1 << 20), "memory was asked for");
     }
 }

