@@ -4,7 +4,7 @@
 enum { SIDE_MAX = 1 << 26 };
 
 static int64_t ceiling_quotient(int64_t a, double b);
-static bool grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows);
+static void grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows);
 static int64_t image_tokens(int64_t columns, int64_t rows, int side, int patch);
 
 bool gp_divide(int width, int height, int side, int patch, const gp_divider_limits *limits,
@@ -17,17 +17,19 @@ bool gp_divide(int width, int height, int side, int patch, const gp_divider_limi
     bool transposed = width < height;
     int64_t longer = transposed ? height : width, shorter = transposed ? width : height;
     double ratio = (double)longer / (double)shorter;
+    if (longer >
+        side * shorter) /* one crop long, it has no width left: no grid of crops is a picture of it */
+        return gp_fail(
+            status,
+            "a picture of %d x %d is more than %d times as long as wide, which leaves a crop of it no width",
+            width, height, side);
 
     int64_t official = 1;
     while (official * ceiling_quotient(official, ratio) <= limits->crops) official++;
     official = official - 1 > longer / side ? official - 1 : longer / side;
     int64_t scale = official < 1 ? 1 : official, new_height, rows, tokens;
     for (;; scale--) {
-        if (!grid_at(scale, ratio, side, &new_height, &rows))
-            return gp_fail(status,
-                           "a picture of %d x %d is more than %lld times as long as wide: resized to %lld "
-                           "pixels it has no width",
-                           width, height, (long long)(scale * side), (long long)(scale * side));
+        grid_at(scale, ratio, side, &new_height, &rows);
         /* The grid as the encoder sees it: axes swapped back. */
         tokens = transposed ? image_tokens(rows, scale, side, patch) : image_tokens(scale, rows, side, patch);
         bool fits = tokens <= limits->max_image_tokens &&
@@ -65,11 +67,10 @@ static int64_t ceiling_quotient(int64_t a, double b) {
     return (double)whole < quotient ? whole + 1 : whole;
 }
 
-/** The resized height and the rows of crops at a scale; false when no height is left. */
-static bool grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows) {
+/** The resized height and the rows of crops at a scale. */
+static void grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows) {
     *height = (int64_t)((double)(scale * side) / ratio);
     *rows = (*height + side - 1) / side;
-    return *height > 0;
 }
 
 static int64_t image_tokens(int64_t columns, int64_t rows, int side, int patch) {

@@ -12,9 +12,12 @@
 
 struct gp_request {
     gp_question question;
-    gp_engine *engine;
-    gp_request *next; /* in the queue */
-    bool finished;    /* guarded by the engine's mutex */
+    gp_request *next; /* in the queue; guarded by the engine's mutex */
+
+    /* A request outlives its engine where the caller wants so. */
+    pthread_mutex_t mutex;
+    pthread_cond_t ended;
+    bool finished; /* guarded by its own mutex */
     gp_event_type final;
 };
 
@@ -29,7 +32,7 @@ struct gp_engine {
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t mutex;
-    pthread_cond_t changed; /* the queue, a request's end, or `closing` */
+    pthread_cond_t changed; /* the queue, or `closing` */
     gp_request *first, *last, *running;
     bool closing;
 };
@@ -38,6 +41,7 @@ static bool open_backend(gp_device device, int threads, gp_backend **backend, gp
 static void *serve(void *argument);
 static bool copy_options(const gp_request_options *options, gp_request_options *copy);
 static void free_options(gp_request_options *copy);
+static void free_request(gp_request *request);
 static bool check_options(const gp_request_options *options, gp_status *status);
 
 const char *gp_version(void) {
@@ -143,6 +147,15 @@ const gp_model *gp_engine_model(const gp_engine *engine) {
     return &engine->model;
 }
 
+/** The last that the engine does to a request. */
+static void finish_request(gp_request *request, gp_event_type final) {
+    pthread_mutex_lock(&request->mutex);
+    request->final = final;
+    request->finished = true;
+    pthread_cond_broadcast(&request->ended);
+    pthread_mutex_unlock(&request->mutex);
+}
+
 /** The engine's thread: requests in their order until closing finds the queue empty. */
 static void *serve(void *argument) {
     gp_engine *engine = argument;
@@ -163,9 +176,7 @@ static void *serve(void *argument) {
         gp_event_type final = gp_run_request(&run, &request->question);
         pthread_mutex_lock(&engine->mutex);
         engine->running = NULL;
-        request->final = final;
-        request->finished = true;
-        pthread_cond_broadcast(&engine->changed);
+        finish_request(request, final);
     }
     pthread_mutex_unlock(&engine->mutex);
     return NULL;
@@ -181,7 +192,8 @@ gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_s
         gp_fail(status, "no memory for a request");
         return NULL;
     }
-    request->engine = engine;
+    pthread_mutex_init(&request->mutex, NULL);
+    pthread_cond_init(&request->ended, NULL);
     pthread_mutex_lock(&engine->mutex);
     bool closing = engine->closing;
     if (!closing) {
@@ -194,8 +206,7 @@ gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_s
     }
     pthread_mutex_unlock(&engine->mutex);
     if (!closing) return request;
-    free_options(&request->question.options);
-    gp_free(request);
+    free_request(request);
     gp_fail(status, "the engine is closing");
     return NULL;
 }
@@ -205,16 +216,21 @@ void gp_request_cancel(gp_request *request) {
 }
 
 gp_event_type gp_request_wait(gp_request *request) {
-    gp_engine *engine = request->engine;
-    pthread_mutex_lock(&engine->mutex);
-    while (!request->finished) pthread_cond_wait(&engine->changed, &engine->mutex);
-    pthread_mutex_unlock(&engine->mutex);
+    pthread_mutex_lock(&request->mutex);
+    while (!request->finished) pthread_cond_wait(&request->ended, &request->mutex);
+    pthread_mutex_unlock(&request->mutex);
     return request->final;
 }
 
 void gp_request_release(gp_request *request) {
     if (request == NULL) return;
     gp_request_wait(request);
+    free_request(request);
+}
+
+static void free_request(gp_request *request) {
+    pthread_cond_destroy(&request->ended);
+    pthread_mutex_destroy(&request->mutex);
     free_options(&request->question.options);
     gp_free(request);
 }

@@ -73,7 +73,10 @@ typedef struct gp_engine_options {
  */
 GP_API gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status);
 
-/** Cancels what is queued or running, waits for its final events, and frees. NULL is allowed. */
+/**
+ * Cancels what is queued or running, waits for its final events, and frees. Requests are the caller's still,
+ * to release. NULL is allowed.
+ */
 GP_API void gp_engine_close(gp_engine *engine);
 
 /** "cpu avx512, 2 threads": what computes. Valid until the engine closes. */
