@@ -16,3 +16,6 @@ function(gp_test_properties name label)
   set_tests_properties(${name} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77
     ENVIRONMENT "GEOPIXEL_SHARED=${GEOPIXEL_SHARED};GEOPIXEL_SOURCE=${CMAKE_SOURCE_DIR};GEOPIXEL_BIN=${CMAKE_BINARY_DIR}/bin")
 endfunction()
+
+# Debian's own python3: the one that python3-numpy belongs to.
+find_program(GEOPIXEL_PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
