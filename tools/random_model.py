@@ -156,7 +156,7 @@ def weights(spec, tokenizer):
     embed *= 3.0  # above what the layers add, so that the last token is what the head reads
     chain = [tokenizer["ids"]["\n"]] + [tokenizer["ids"][p] for p in SENTENCE]
     after = chain[1:] + [chain[1] if spec["loop"] else tokenizer["ids"]["</s>"]]
-    for now, then in zip(chain, after): head[then] = head[then] * 0.1 + embed[now] * (4.0 / np.sqrt(embed.shape[1]) / 3.0)
+    for here, then in zip(chain, after): head[then] = head[then] * 0.1 + embed[here] * (4.0 / np.sqrt(embed.shape[1]) / 3.0)
     return made
 
 
