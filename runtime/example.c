@@ -1,5 +1,6 @@
 /**
- * A client of geopixel.h: example MODEL PICTURE.ppm "question". Prints the answer as it comes, then each mask's size.
+ * A client of geopixel.h: example MODEL PICTURE.ppm "question". Prints the answer as it comes, then each
+ * mask's size.
  *
  *     cc example.c $(pkg-config --cflags --libs geopixel) -o example
  */
@@ -16,7 +17,8 @@ static void on_event(void *user, const gp_event *event) {
         fflush(stdout);
         break;
     case GP_EVENT_MASK:
-        printf("\nmask %d: %s, %llu pixels", event->mask.index, event->mask.phrase != NULL ? event->mask.phrase->text : "-",
+        printf("\nmask %d: %s, %llu pixels", event->mask.index,
+               event->mask.phrase != NULL ? event->mask.phrase->text : "-",
                (unsigned long long)event->mask.area);
         break;
     case GP_EVENT_ERROR:
@@ -47,7 +49,8 @@ int main(int count, char **arguments) {
     gp_status *status = gp_status_create();
     gp_engine *engine = gp_engine_open(&(gp_engine_options){.model = arguments[1]}, status);
     if (engine == NULL) return fprintf(stderr, "%s\n", gp_status_message(status)), 1;
-    gp_request_options options = {.image = {width, height, 0, pixels}, .prompt = arguments[3], .on_event = on_event};
+    gp_request_options options = {
+        .image = {width, height, 0, pixels}, .prompt = arguments[3], .on_event = on_event};
     gp_request *request = gp_submit(engine, &options, status);
     if (request == NULL) return fprintf(stderr, "%s\n", gp_status_message(status)), 1;
     gp_event_type end = gp_request_wait(request);

@@ -16,12 +16,38 @@ static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_
 static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,
                           const gp_vision_buffers *buffers, int views, float *x);
 
+/** Rows of a tensor in the tower, or 0. */
+static int64_t rows_of(const gp_binder *binder, const char *name) {
+    char whole[128];
+    snprintf(whole, sizeof whole, "vit.vision_tower.vision_model.%s", name);
+    const gp_tensor *tensor = gp_checkpoint_find(binder->checkpoint, whole);
+    return tensor != NULL && tensor->rank > 0 && tensor->shape[0] <= 1 << 20 ? tensor->shape[0] : 0;
+}
+
+/** Widths that config.json leaves to the tensors' shapes. */
+static bool sizes_from_tensors(gp_vision_config *c, const gp_binder *binder, gp_status *status) {
+    if (c->hidden_size == 0) c->hidden_size = (int)rows_of(binder, "embeddings.patch_embedding.weight");
+    if (c->intermediate_size == 0)
+        c->intermediate_size = (int)rows_of(binder, "encoder.layers.0.mlp.fc1.weight");
+    if (c->hidden_size == 0 || c->intermediate_size == 0)
+        return gp_fail(
+            status,
+            "the vision tower's widths stand neither in config.json's vision_config nor in its tensors");
+    int heads = c->num_attention_heads;
+    return (c->hidden_size % heads == 0 && c->hidden_size / heads <= 128) ||
+           gp_fail(status, "the vision tower is %d wide, which %d heads of at most 128 do not divide",
+                   c->hidden_size, heads);
+}
+
 bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binder, gp_status *status) {
     const gp_vision_config *c = &config->vision;
     const char *tower = "vit.vision_tower.vision_model";
     int64_t hidden = c->hidden_size, width = config->language.hidden_size;
     char name[128];
     vision->config = *c;
+    if (!sizes_from_tensors(&vision->config, binder, status)) return false;
+    c = &vision->config;
+    hidden = c->hidden_size;
     vision->grid = c->image_size / c->patch_size;
     vision->width = (int)width;
     vision->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *vision->layers);

@@ -186,7 +186,7 @@ static bool read_rope(const reader *in, gp_language_config *c) {
 }
 
 static bool read_vision(const reader *in, gp_vision_config *c) {
-    static const gp_vision_config official = {560, 14, 1024, 4096, 24, 16, 1e-5f};
+    static const gp_vision_config official = {560, 14, 0, 0, 24, 16, 1e-5f};
     return check_name(in, "hidden_act", "quick_gelu") &&
            read_int(in, "image_size", 1, 1 << 14, &official.image_size, &c->image_size) &&
            read_int(in, "patch_size", 1, 1 << 14, &official.patch_size, &c->patch_size) &&
@@ -255,10 +255,11 @@ static bool check_language(const reader *in, const gp_language_config *c) {
 }
 
 static bool check_vision(const reader *in, const gp_vision_config *c) {
-    if (!check_divides(in, "num_attention_heads", c->num_attention_heads, "hidden_size", c->hidden_size) ||
-        !check_head_dim(in, c->hidden_size / c->num_attention_heads) ||
-        !check_divides(in, "patch_size", c->patch_size, "image_size", c->image_size))
+    if (c->hidden_size > 0 &&
+        (!check_divides(in, "num_attention_heads", c->num_attention_heads, "hidden_size", c->hidden_size) ||
+         !check_head_dim(in, c->hidden_size / c->num_attention_heads)))
         return false;
+    if (!check_divides(in, "patch_size", c->patch_size, "image_size", c->image_size)) return false;
     return c->image_size / c->patch_size % 2 == 0 ||
            gp_fail(in->status,
                    "%s: %simage_size %d has %d patches of %d; the 2 x 2 merge needs an even number", in->name,

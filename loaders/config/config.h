@@ -36,8 +36,8 @@ typedef struct gp_language_config {
 typedef struct gp_vision_config {
     int image_size; /* of a crop, in pixels */
     int patch_size;
-    int hidden_size;
-    int intermediate_size;
+    int hidden_size;       /* 0: not said; the tensors do */
+    int intermediate_size; /* likewise */
     int num_hidden_layers;
     int num_attention_heads;
     float layer_norm_eps;

@@ -32,7 +32,7 @@ static void refuse(const char *text, const char *word, const char *other) {
 int main(void) {
     gp_config c;
     expect("{" BASE "}", &c);
-    CHECK(c.vision.image_size == 560 && c.vision.num_hidden_layers == 24 &&
+    CHECK(c.vision.image_size == 560 && c.vision.hidden_size == 0 && c.vision.num_hidden_layers == 24 &&
               c.vision.num_attention_heads == 16,
           "7B's vision");
     CHECK(c.grounding.stage_count == 4 && c.grounding.stages[2] == 36 &&
@@ -42,7 +42,7 @@ int main(void) {
               c.language.eos_token_id == 2,
           "defaults");
     expect("{" BASE ", \"num_key_value_heads\": 2, \"rope_theta\": 1000000, \"rope_scaling\": {\"type\": "
-                    "\"linear\", \"factor\": 4.0}, "
+           "\"linear\", \"factor\": 4.0}, "
            "\"vision_config\": {\"image_size\": 112, \"hidden_size\": 128, \"num_attention_heads\": 2}, "
            "\"grounding_config\": {\"image_size\": 256, \"stages\": [1, 2, 1], \"window_spec\": [8, 4, 8], "
            "\"global_att_blocks\": []}, "
