@@ -111,8 +111,13 @@ bool gp_tiff_read(const unsigned char *data, size_t size, const char *path, gp_r
     TIFFOpenOptionsFree(options);
     tiff_layout layout = {0};
     bool done = tiff != NULL && read_layout(tiff, &in, &layout) && check_blocks(tiff, &in) &&
-                gp_image_allocate(layout.width, layout.height, path, image, in.status) &&
-                read_blocks(tiff, &in, &layout, image);
+                gp_image_allocate(layout.width, layout.height, path, image, in.status);
+    if (done) {
+        gp_status_clear(in.status); /* what libtiff says of tags that nobody needs is no error */
+        /* What it complains of while it decodes may come out all the same, with pixels made up: no picture
+         * then either. */
+        done = read_blocks(tiff, &in, &layout, image) && !gp_failed(in.status);
+    }
     if (!done && !gp_failed(in.status)) gp_fail(in.status, "%s: not a TIFF that can be read", path);
     if (tiff != NULL) TIFFClose(tiff);
     gp_status_clear(&unheard);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 #include <sentencepiece_processor.h>
 #include <string>
@@ -15,11 +16,10 @@ struct gp_sentencepiece {
 
 gp_sentencepiece *gp_sentencepiece_open(const void *data, size_t size, char *message, size_t capacity) {
     try {
-        gp_sentencepiece *opened = new gp_sentencepiece;
+        auto opened = std::make_unique<gp_sentencepiece>();
         auto status = opened->processor.LoadFromSerializedProto(std::string_view(static_cast<const char *>(data), size));
-        if (status.ok()) return opened;
+        if (status.ok()) return opened.release();
         std::snprintf(message, capacity, "%s", status.ToString().c_str());
-        delete opened;
     } catch (const std::exception &error) {
         std::snprintf(message, capacity, "%s", error.what());
     }

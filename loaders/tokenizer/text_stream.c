@@ -242,7 +242,8 @@ static void settle(gp_text_stream *stream) {
     size_t plain = 0, cut = 0;
     for (size_t i = 0; i < stream->run_length; i++) {
         plain = stream->run[i] == ' ' || stream->run[i] == '\'' ? 0 : plain + 1;
-        if (plain >= BARRIER) cut = i + 1;
+        /* A byte that no pattern has is in no match either, and stays. */
+        if (plain >= BARRIER || strchr(" .?!,'ntmsver", stream->run[i]) == NULL) cut = i + 1;
     }
     while (cut > 0 && cut < stream->run_length && ((unsigned char)stream->run[cut] & 0xC0) == 0x80) cut--;
     if (cut > 0) settle_front(stream, cut);
