@@ -2,6 +2,7 @@
  * folders. */
 #pragma once
 
+#include <ftw.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -93,11 +94,26 @@ static inline double relative_error(const float *have, const double *want, size_
     return difference > 0 ? INFINITY : 0;
 }
 
-/** A new empty folder below the temporary one, in a static buffer. */
+/* The scratch folders of this test, removed when it ends. */
+static char scratch_folders[64][4096];
+static int scratch_count;
+
+static inline int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *walk) {
+    (void)info, (void)kind, (void)walk;
+    return remove(path);
+}
+
+static inline void remove_scratch(void) {
+    while (scratch_count > 0) nftw(scratch_folders[--scratch_count], remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/** A new empty folder below the temporary one; it goes when the test ends. */
 static inline const char *scratch_folder(void) {
-    static char path[4096];
     const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/geopixel-test-XXXXXX", base != NULL ? base : "/tmp");
+    REQUIRE(scratch_count < 64, "a test with more than 64 folders");
+    char *path = scratch_folders[scratch_count];
+    snprintf(path, sizeof scratch_folders[0], "%s/geopixel-test-XXXXXX", base != NULL ? base : "/tmp");
     REQUIRE(mkdtemp(path) != NULL, "mkdtemp %s", path);
+    if (scratch_count++ == 0) atexit(remove_scratch);
     return path;
 }

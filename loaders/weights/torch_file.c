@@ -150,11 +150,11 @@ static bool read_directory(archive *zip) {
     if (zip->entries == NULL)
         return gp_fail(zip->status, "%s: no memory for %llu entries", zip->path, (unsigned long long)count);
     for (uint64_t i = 0; i < count; i++) {
-        const unsigned char *head = zip->data + at;
-        if (!inside(zip, at, DIRECTORY_BYTES) || number(head, 4) != DIRECTORY_SIGNATURE)
+        if (!inside(zip, at, DIRECTORY_BYTES) || number(zip->data + at, 4) != DIRECTORY_SIGNATURE)
             return gp_fail(zip->status, "%s: zip: entry %llu of %llu is not at byte %llu of its directory",
                            zip->path, (unsigned long long)i, (unsigned long long)count,
                            (unsigned long long)at);
+        const unsigned char *head = zip->data + at;
         uint64_t flags = number(head + 8, 2), method = number(head + 10, 2), packed = number(head + 20, 4);
         uint64_t size = number(head + 24, 4), local = number(head + 42, 4);
         uint64_t name_length = number(head + 28, 2), extra = number(head + 30, 2),
@@ -222,7 +222,8 @@ static bool place_tensor(void *user, const gp_pickle_tensor *view, gp_status *st
     for (int i = 0; i < view->rank; i++) {
         int64_t reach = 0;
         tensor.shape[i] = view->shape[i];
-        tensor.stride[i] = view->stride[i];
+        /* The stride of a dimension of one is never walked, and may be any number. */
+        tensor.stride[i] = view->shape[i] > 1 ? view->stride[i] : 0;
         fits = fits && !__builtin_mul_overflow(tensor.count, view->shape[i], &tensor.count);
         if (view->shape[i] > 1)
             fits = fits && !__builtin_mul_overflow(view->shape[i] - 1, view->stride[i], &reach) &&
