@@ -173,7 +173,8 @@ static bool add_file(gp_checkpoint *checkpoint, const char *path, gp_status *sta
     bool torch = mapping->size >= 4 && (memcmp(mapping->data, "PK\3\4", 4) == 0 ||
                                         memcmp(mapping->data, "\x80\x02\x8A\x0A", 4) == 0);
     const char *ending = strrchr(path, '.');
-    if (ending != NULL && strcmp(ending, ".bin") == 0) torch = true;
+    bool header = mapping->size > 8 && mapping->data[8] == '{'; /* safetensors, whatever the file is called */
+    if (!header && ending != NULL && strcmp(ending, ".bin") == 0) torch = true;
     return torch ? gp_torch_file_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status)
                  : gp_safetensors_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status);
 }

@@ -18,7 +18,7 @@ typedef struct heard {
     char error[4096];
     gp_memory_plan memory;
     int cancel_after; /* texts; 0: never */
-    gp_request *volatile request;
+    _Atomic(gp_request *) request; /* set by submit, read by the event handler */
 } heard;
 
 static inline void hear(void *user, const gp_event *event) {
@@ -76,7 +76,9 @@ static inline gp_engine *open_engine(const char *model, int threads) {
 
 static inline gp_request *submit(gp_engine *engine, gp_request_options options, heard *all) {
     gp_status status = {0};
-    *all = (heard){.cancel_after = all->cancel_after};
+    int cancel_after = all->cancel_after;
+    memset(all, 0, sizeof *all);
+    all->cancel_after = cancel_after;
     if (options.prompt == NULL) options.prompt = "Describe the scene.";
     if (options.max_new_tokens == 0) options.max_new_tokens = 20;
     options.on_event = hear;
