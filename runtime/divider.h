@@ -29,8 +29,7 @@ typedef struct gp_division {
  * Divides a width × height picture for crops of `side` pixels that become (side/patch/2)² tokens each. The
  * official rule as long as it keeps the limits, else the largest scale that does. Fails, with the numbers, on
  * a picture without pixels, on one more than `side` times as long as wide (the shorter side of a
- * crop of it would vanish), and where not even scale 1 keeps
- * the limits.
+ * crop of it would vanish), and where not even scale 1 keeps the limits.
  */
 bool gp_divide(int width, int height, int side, int patch, const gp_divider_limits *limits,
                gp_division *division, gp_status *status);

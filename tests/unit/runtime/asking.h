@@ -17,7 +17,7 @@ typedef struct heard {
     gp_event_type final;
     char error[4096];
     gp_memory_plan memory;
-    int cancel_after; /* texts; 0: never */
+    int cancel_after;              /* texts; 0: never */
     _Atomic(gp_request *) request; /* set by submit, read by the event handler */
 } heard;
 
