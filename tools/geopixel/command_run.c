@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /** What the command line says. */
@@ -171,8 +172,13 @@ static bool read_history(run *r) {
         const json_t *turn = json_array_get(r->history_json, i);
         const char *question = json_string_value(json_array_get(turn, 0)),
                    *answer = json_string_value(json_array_get(turn, 1));
-        if (json_array_size(turn) != 2 || question == NULL || answer == NULL)
-            return gp_fail(&r->status, "%s: turn %zu is not [question, answer], two texts", path, i);
+        if (json_array_size(turn) != 2 || question == NULL || answer == NULL) {
+            char *text = json_dumps(turn, JSON_ENCODE_ANY | JSON_COMPACT);
+            gp_fail(&r->status, "%s: turn %zu is %.60s; [question, answer], two texts, is expected", path, i,
+                    text != NULL ? text : "something else");
+            free(text);
+            return false;
+        }
         r->history[i] = (gp_turn){question, answer};
     }
     return true;
@@ -275,6 +281,7 @@ static bool write_outputs(run *r) {
     if (r->overlay.stream != NULL && !write_overlay(r)) return false;
     if (gp_interrupted()) return false;
     if (!gp_output_commit(&r->json, &r->status) || !gp_output_commit(&r->overlay, &r->status)) return false;
+    gp_terminal_summary(&r->terminal);
     if (r->options.verbose) gp_report_numbers(&r->answer, &context);
     return true;
 }

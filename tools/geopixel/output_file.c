@@ -1,5 +1,6 @@
 #include "tools/geopixel/output_file.h"
 
+#include "kernels/base/file.h"
 #include "kernels/base/memory.h"
 
 #include <errno.h>
@@ -88,10 +89,28 @@ void gp_output_remove_all(void) {
         if (open_files[i] != NULL) unlink(open_files[i]);
 }
 
+/** PATH with its folder resolved, in a new block; NULL where the folder is not there. */
+static char *resolved(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    size_t length = slash == NULL ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    char *folder = gp_allocate(length + 1), real[PATH_MAX], *whole = NULL;
+    if (folder == NULL) return NULL;
+    memcpy(folder, slash != NULL ? path : ".", length);
+    folder[length] = '\0';
+    if (realpath(folder, real) != NULL) whole = gp_file_join(real, name);
+    gp_free(folder);
+    return whole;
+}
+
 bool gp_output_same(const char *a, const char *b) {
     struct stat first, second;
     if (a == NULL || b == NULL) return false;
     if (strcmp(a, b) == 0) return true;
-    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
-           first.st_ino == second.st_ino;
+    if (stat(a, &first) == 0 && stat(b, &second) == 0)
+        return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+    char *x = resolved(a), *y = resolved(b); /* neither need be there yet */
+    bool same = x != NULL && y != NULL && strcmp(x, y) == 0;
+    gp_free(x);
+    gp_free(y);
+    return same;
 }

@@ -121,7 +121,7 @@ static void draw_text(canvas *on, int left, int top, const char *text, int scale
 static void draw_legend(canvas *on, const gp_overlay_mask *masks, size_t count) {
     static const gp_colour dark = {12, 14, 20};
     int shorter = on->width < on->height ? on->width : on->height;
-    int scale = shorter / 320 < 1 ? 1 : shorter / 320, margin = 3 * scale,
+    int scale = (shorter + 150) / 300 < 1 ? 1 : (shorter + 150) / 300, margin = 3 * scale,
         line = (GP_FONT_HEIGHT + 4) * scale;
     int swatch = GP_FONT_HEIGHT * scale, indent = 2 * margin + swatch;
     int rows = count < ROWS_MAX ? (int)count : ROWS_MAX, fitting = (on->height - 2 * margin) / line;

@@ -60,6 +60,8 @@ static void take_tag(gp_terminal *terminal, int tag) {
 /** Spaces are held until what follows them is known: around a tag that goes, one is left, and none before a
  * full stop. */
 static void put_byte(gp_terminal *terminal, char byte) {
+    if (((unsigned char)byte < 32 && byte != '\n' && byte != '\t') || byte == 127)
+        byte = '?'; /* no escape sequences */
     if (byte == ' ') {
         terminal->spaces++;
         return;
@@ -153,9 +155,11 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
         break;
     case GP_STAGE_DECODE:
         if (done == 1) terminal->decode_start = now();
+        terminal->tokens = done;
+        terminal->decode_seconds = now() - terminal->decode_start;
         if (done < 2) return;
         snprintf(line, sizeof line, "answering, %d tokens, %.1f tokens/s", done,
-                 (done - 1) / (now() - terminal->decode_start + 1e-9));
+                 (done - 1) / (terminal->decode_seconds + 1e-9));
         break;
     case GP_STAGE_GROUNDING:
         if (done == 1) gp_terminal_end_text(terminal);
@@ -168,4 +172,11 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
         snprintf(line, sizeof line, "preparing");
     }
     gp_terminal_note(terminal, line);
+}
+
+void gp_terminal_summary(gp_terminal *terminal) {
+    if (!terminal->progress || terminal->tokens < 2) return;
+    gp_terminal_clear(terminal);
+    fprintf(stderr, "%d tokens, %.1f tokens/s\n", terminal->tokens,
+            (terminal->tokens - 1) / (terminal->decode_seconds + 1e-9));
 }

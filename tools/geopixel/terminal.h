@@ -22,7 +22,8 @@ typedef struct gp_terminal {
     char held[8]; /* the beginning of what may be a tag */
     int held_length, spaces, masks;
     bool tag_passed, in_phrase;
-    double decode_start;
+    double decode_start, decode_seconds; /* from the first token on */
+    int tokens;
 } gp_terminal;
 
 /** Looks at standard output and error, TERM, COLORTERM and NO_COLOR. */
@@ -40,6 +41,9 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
 
 /** The progress line with a text of one's own. */
 void gp_terminal_note(gp_terminal *terminal, const char *text);
+
+/** How fast the answer came, as the last line of progress. */
+void gp_terminal_summary(gp_terminal *terminal);
 
 /** Takes the progress line off the screen. */
 void gp_terminal_clear(gp_terminal *terminal);

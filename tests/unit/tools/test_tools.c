@@ -198,6 +198,7 @@ static void test_terminal(void) {
     expect_colours("At the end: <p> a car </p> [SEG] .", "At the end: {0}a car{}.\n");
     expect_colours("<p> first </p> [SEG], then", "{0}first{}, then\n");
     expect_colours("[SEG] alone, a < b and <q> too", "alone, a < b and <q> too\n");
+    expect_colours("no \033[2J escapes", "no ?[2J escapes\n");
     expect_colours("two  spaces stay", "two  spaces stay\n");
     expect_colours("cut off in <p> a phr", "cut off in {0}a phr{}\n");
     char *have = NULL;
@@ -246,6 +247,12 @@ static void test_outputs(void) {
           status.message);
     CHECK(gp_output_same(path, path) && !gp_output_same(path, NULL) && !gp_output_same("/a", "/b"),
           "the same file");
+    char other[4300];
+    snprintf(other, sizeof other, "%s/./new.txt", folder);
+    snprintf(path, sizeof path, "%s/new.txt", folder);
+    CHECK(gp_output_same(path, other), "the same place, spelled twice, before there is a file");
+    snprintf(other, sizeof other, "%s/old.txt", folder);
+    CHECK(!gp_output_same(path, other), "two places");
     gp_status_clear(&status);
 }
 
