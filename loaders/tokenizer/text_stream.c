@@ -203,13 +203,14 @@ static bool may_become_character(const unsigned char *bytes, size_t count) {
     return count < wanted;
 }
 
-/** Whole characters go to the run, bytes that cannot become one as replacements. */
+/** Whole characters go to the run, bytes that cannot become one as replacements; a zero, too: it would end a
+ * C text. */
 static void drain_bytes(gp_text_stream *stream, bool all) {
     while (stream->byte_count > 0) {
         size_t length = gp_utf8_length((const char *)stream->bytes, stream->byte_count),
                used = length > 0 ? length : 1;
         if (length == 0 && !all && may_become_character(stream->bytes, stream->byte_count)) return;
-        if (length > 0)
+        if (length > 0 && stream->bytes[0] != 0)
             append_run(stream, stream->bytes, length);
         else
             append_run(stream, REPLACEMENT, sizeof REPLACEMENT - 1);

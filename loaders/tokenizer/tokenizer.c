@@ -158,13 +158,18 @@ static bool parse_byte(const char *piece, size_t length, unsigned char *byte) {
     return true;
 }
 
-/** Copies a piece with spaces for their signs; returns its length. */
+/** Copies a piece with spaces for their signs and U+FFFD for zeros, which would end a C text; returns its
+ * length. */
 static size_t copy_piece(const char *piece, size_t length, char *target) {
     size_t written = 0;
     for (size_t i = 0; i < length;) {
         if (length - i >= 3 && memcmp(piece + i, SPACE_SIGN, 3) == 0) {
             target[written++] = ' ';
             i += 3;
+        } else if (piece[i] == '\0') {
+            memcpy(target + written, "\xEF\xBF\xBD", 3);
+            written += 3;
+            i++;
         } else {
             target[written++] = piece[i++];
         }
@@ -183,7 +188,7 @@ static bool make_table(gp_tokenizer *tokenizer, const char *folder, gp_status *s
     gp_piece_kind kind;
     for (int id = 0; id < pieces; id++) {
         gp_sentencepiece_piece(tokenizer->processor, id, &length, &kind);
-        bytes += length + sizeof UNKNOWN;
+        bytes += 3 * length + sizeof UNKNOWN; /* should all of it be zeros: see copy_piece */
     }
     tokenizer->tokens = gp_allocate((size_t)tokenizer->vocabulary * sizeof *tokenizer->tokens);
     tokenizer->texts = gp_allocate(bytes + 1);

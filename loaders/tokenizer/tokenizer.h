@@ -46,8 +46,9 @@ bool gp_tokenizer_encode(const gp_tokenizer *tokenizer, const char *text, size_t
 /**
  * The decoding of `count` ids as the official program prints it before [UNUSED_TOKEN_145] is taken out:
  * special tokens skipped, runs of pieces decoded by sentencepiece's rules (bytes joined, each invalid one
- * U+FFFD) and cleaned up, runs and added tokens joined by one space. Ids that nothing stands for fail with
- * the id. `text` is owned by the caller after success: free with gp_free.
+ * and each zero, which would end a C text, U+FFFD) and cleaned up, runs and added tokens joined by one space.
+ * Ids that nothing stands for fail with the id. `text` is owned by the caller after success: free with
+ * gp_free.
  */
 bool gp_tokenizer_decode(const gp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                          gp_status *status);
