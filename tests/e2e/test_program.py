@@ -209,7 +209,9 @@ class Interrupts(Base):
         child = subprocess.Popen([PROGRAM, "run", SCENE, "--model", MODEL, "--prompt", "x", "--temperature", "50", "--max-new-tokens", "3000", "--max-crops", "1",
                                   "--overlay", self.path("o.png"), "--json", self.path("o.json")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         time.sleep(after); child.send_signal(number); out, err = child.communicate()
-        return child.returncode, sorted(os.listdir(self.folder)), err.decode()
+        left = sorted(os.listdir(self.folder))
+        for name in left: os.remove(self.path(name))  # the next run has the folder to itself
+        return child.returncode, left, err.decode()
 
     def test_signals(self):
         codes = set()
