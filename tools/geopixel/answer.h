@@ -2,7 +2,7 @@
 #pragma once
 
 #include "runtime/geopixel.h"
-#include "tools/geopixel/rle.h"
+#include "tools/geopixel/outputs/rle.h"
 
 typedef struct gp_answer_mask {
     gp_rle rle;

@@ -6,9 +6,9 @@
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
-#include "tools/geopixel/output_file.h"
-#include "tools/geopixel/overlay.h"
-#include "tools/geopixel/report.h"
+#include "tools/geopixel/outputs/output_file.h"
+#include "tools/geopixel/outputs/overlay.h"
+#include "tools/geopixel/outputs/report.h"
 #include "tools/geopixel/terminal.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 #include "tools/geopixel/interrupt.h"
 
 #include "tools/geopixel/exit_codes.h"
-#include "tools/geopixel/output_file.h"
+#include "tools/geopixel/outputs/output_file.h"
 
 #include <signal.h>
 #include <stdatomic.h>

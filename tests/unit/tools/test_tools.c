@@ -2,8 +2,8 @@
 #include "kernels/base/memory.h"
 #include "tests/check.h"
 #include "tools/geopixel/arguments.h"
-#include "tools/geopixel/output_file.h"
-#include "tools/geopixel/rle.h"
+#include "tools/geopixel/outputs/output_file.h"
+#include "tools/geopixel/outputs/rle.h"
 #include "tools/geopixel/terminal.h"
 
 #include <dirent.h>

@@ -1,4 +1,4 @@
-#include "tools/geopixel/rle.h"
+#include "tools/geopixel/outputs/rle.h"
 
 #include "kernels/base/memory.h"
 

@@ -1,4 +1,4 @@
-#include "tools/geopixel/output_file.h"
+#include "tools/geopixel/outputs/output_file.h"
 
 #include "kernels/base/file.h"
 #include "kernels/base/memory.h"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/base/status.h"
-#include "tools/geopixel/rle.h"
+#include "tools/geopixel/outputs/rle.h"
 
 #include <stdint.h>
 #include <stdio.h>

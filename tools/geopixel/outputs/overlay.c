@@ -1,7 +1,7 @@
-#include "tools/geopixel/overlay.h"
+#include "tools/geopixel/outputs/overlay.h"
 
 #include "kernels/base/memory.h"
-#include "tools/geopixel/font.h"
+#include "tools/geopixel/outputs/font.h"
 #include "tools/geopixel/palette.h"
 
 #include <png.h>

@@ -1,4 +1,4 @@
-#include "tools/geopixel/report.h"
+#include "tools/geopixel/outputs/report.h"
 
 #include "kernels/base/memory.h"
 
