@@ -90,6 +90,14 @@ float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *nam
     return tensor != NULL ? convert(binder, tensor) : NULL;
 }
 
+void gp_binder_refuse(gp_binder *binder, const char *format, ...) {
+    FORMAT_NAME(text, format);
+    if (binder->wanted_count == 0) return;
+    gp_wanted *wanted = &binder->wanted[binder->wanted_count - 1];
+    problem(binder, "%s: %s", wanted->name, text);
+    if (wanted->problem == NULL) wanted->problem = gp_copy_text(text);
+}
+
 float *gp_binder_derive(const gp_binder *binder, size_t count) {
     return binder->dry ? NULL : gp_allocate_zeroed(count, sizeof(float));
 }

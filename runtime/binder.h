@@ -59,6 +59,9 @@ const float *gp_bind_vector(gp_binder *binder, int64_t count, const char *name, 
  */
 float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *name, ...) GP_PRINTF(4, 5);
 
+/** Notes a problem (printf format) of the tensor that was wanted last: there, but of no use. */
+void gp_binder_refuse(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
+
 /** Host memory for a derived form of `count` values, free with gp_free; NULL where it cannot be had, and from
  * a dry binder, which derives nothing. */
 float *gp_binder_derive(const gp_binder *binder, size_t count);

@@ -272,6 +272,14 @@ typedef struct gp_inspected_tensor {
     const char *problem;                     /* "missing; [256, 4] is expected", …; NULL: none */
 } gp_inspected_tensor;
 
+/** One weight file of a checkpoint. */
+typedef struct gp_inspected_file {
+    const char *path;
+    const char *format; /* "safetensors" or "torch" */
+    uint64_t bytes;     /* of the whole file */
+    size_t tensors;
+} gp_inspected_file;
+
 /** What a checkpoint folder holds. Everything is owned by the inspection. */
 typedef struct gp_inspection {
     bool runs; /* gp_engine_open would find all it needs, so far as can be told without reading weights */
@@ -281,6 +289,8 @@ typedef struct gp_inspection {
      * read; all unknown or never loaded where config.json cannot, which says what is needed. */
     const gp_inspected_tensor *tensors;
     size_t tensor_count;
+    const gp_inspected_file *files; /* in the order of opening */
+    size_t file_count;
     size_t states[GP_TENSOR_STATE_COUNT]; /* tensors in each state */
     uint64_t needed[GP_BLOCK_COUNT];      /* parameters that config.json's model has in each block */
     uint64_t needed_tensors;              /* that it has in all */

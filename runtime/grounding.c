@@ -74,11 +74,8 @@ static void bind_positions(gp_grounding *grounding, gp_binder *binder) {
     float *resized = gp_binder_derive(binder, (size_t)(width * side * side));
     float *rows = gp_binder_derive(binder, (size_t)(width * side * side));
     if (wh > 0 && ww > 0 && (side % wh != 0 || side % ww != 0)) {
-        gp_fail_more(&binder->problems,
-                     "\n  " TRUNK
-                     ".pos_embed_window: windows of %lld x %lld do not tile a map of %lld x %lld",
-                     (long long)wh, (long long)ww, (long long)side, (long long)side);
-        binder->problem_count++;
+        gp_binder_refuse(binder, "windows of %lld x %lld do not tile a map of %lld x %lld", (long long)wh,
+                         (long long)ww, (long long)side, (long long)side);
     } else if (background != NULL && window != NULL && resized != NULL && rows != NULL) {
         gp_resize_bicubic(background, (int)width, size[0], size[1], (int)side, (int)side, resized);
         for (int64_t y = 0; y < side; y++)

@@ -15,6 +15,7 @@ typedef struct inspection {
 
 static void bind(inspection *own);
 static bool list_tensors(inspection *own, gp_status *status);
+static bool list_files(inspection *own, gp_status *status);
 static void judge(inspection *own, const char *folder);
 
 gp_inspection *gp_inspect(const char *folder, gp_status *status) {
@@ -33,7 +34,7 @@ gp_inspection *gp_inspect(const char *folder, gp_status *status) {
         gp_tokenizer_open(folder, &own->model.tokenizer, &own->tokenizer);
     gp_checkpoint_open(folder, &own->model.checkpoint, &own->weights);
     bind(own);
-    if (!list_tensors(own, status)) {
+    if (!list_tensors(own, status) || !list_files(own, status)) {
         gp_inspection_free(&own->seen);
         return NULL;
     }
@@ -45,6 +46,7 @@ void gp_inspection_free(gp_inspection *seen) {
     inspection *own = (inspection *)seen;
     if (own == NULL) return;
     gp_free((void *)own->seen.tensors);
+    gp_free((void *)own->seen.files);
     gp_binder_clear(&own->binder);
     gp_model_close(&own->model);
     gp_status_clear(&own->config);
@@ -67,8 +69,13 @@ static void bind(inspection *own) {
     if (gp_failed(&own->config)) return;
     gp_status status = {0};
     bool done = gp_model_bind(&own->model, &own->binder, &status);
-    if (!done) gp_fail(&own->config, "%s", gp_failed(&status) ? status.message : "out of memory");
-    gp_status_clear(&status);
+    if (!done) { /* the configuration does not hold: what it says of tensors is worth nothing */
+        gp_fail(&own->config, "%s", gp_failed(&status) ? status.message : "out of memory");
+        gp_status_clear(&status);
+        gp_binder_clear(&own->binder);
+        own->binder = (gp_binder){0};
+        return;
+    }
     for (size_t i = 0; i < own->binder.wanted_count; i++) {
         const gp_wanted *wanted = &own->binder.wanted[i];
         uint64_t parameters = 1;
@@ -134,6 +141,23 @@ static bool list_tensors(inspection *own, gp_status *status) {
         if (wanted != NULL) describe_wanted(wanted, &tensors[count]);
     }
     own->seen.tensor_count = at;
+    return true;
+}
+
+static bool list_files(inspection *own, gp_status *status) {
+    const gp_checkpoint *checkpoint = own->model.checkpoint;
+    if (checkpoint == NULL) return true;
+    size_t count = gp_checkpoint_file_count(checkpoint);
+    gp_inspected_file *files = gp_allocate_zeroed(count + 1, sizeof *files);
+    own->seen.files = files;
+    if (files == NULL) return gp_fail(status, "no memory for a list of %zu files", count);
+    own->seen.file_count = count;
+    for (size_t i = 0; i < count; i++) {
+        gp_weight_file file = gp_checkpoint_file(checkpoint, i);
+        files[i] = (gp_inspected_file){.path = file.path, .format = file.format, .bytes = file.bytes};
+        for (size_t k = 0; k < own->seen.tensor_count; k++)
+            files[i].tensors += own->seen.tensors[k].file == file.path;
+    }
     return true;
 }
 
