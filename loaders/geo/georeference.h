@@ -46,9 +46,11 @@ typedef struct gp_georeference {
 } gp_georeference;
 
 /**
- * Reads the tags. They move into `out`, whatever happens. Tags that contradict themselves (a directory that
- * ends early, a scale of 0) fail naming `path`, the tag and the numbers; a CRS that libgeotiff and PROJ do
- * not make out leaves `crs` NULL and, through `note` (may be NULL; free with gp_status_clear), says so.
+ * Reads the tags; they move into `out`, whatever happens. As GDAL takes them: scale and first tiepoint, or
+ * else the matrix, or else tiepoints as control points; numbers that cannot be used (a scale of 0, infinity)
+ * are none. GeoKeys that contradict themselves, and a CRS that libgeotiff and PROJ do not make out, leave
+ * `crs` NULL and say so in `note`, one line a matter (may be NULL; free with gp_status_clear). Fails when
+ * memory is out.
  */
 bool gp_georeference_read(gp_geo_tags *tags, const char *path, gp_georeference *out, gp_status *note,
                           gp_status *status);

@@ -65,6 +65,7 @@ typedef struct gp_raster_info {
     bool has_mask;         /* a mask beside the bands says which pixels count */
     int alpha;             /* the alpha band, counted from 1; 0: none */
     bool zero_is_white;    /* grey that runs from white to black */
+    bool inks;             /* the first four bands are cyan, magenta, yellow and black ink */
     uint8_t (*palette)[3]; /* [palette_size] colours; NULL: none */
     int palette_size;
     int further_pictures; /* in the same file, beside overviews and masks: not read */

@@ -34,21 +34,25 @@ bool gp_rgb_parse_stretch(const char *text, gp_stretch *stretch, gp_status *stat
 
 typedef struct gp_rgb_view {
     gp_raster *raster;
-    int bands[3], band_count;
+    int bands[4], band_count; /* 1: grey or palette; 3: red, green, blue; 4: inks */
     bool stretched;
     double low[3], high[3]; /* the values of each band that become 0 and 255 */
-    bool empty; /* no sample that was looked at counts; settled wholly by gp_rgb_view_read's count */
 } gp_rgb_view;
 
+enum {
+    GP_STATISTICS_LEVEL_PIXELS = 1024 * 1024, /* an overview of as many stands for the scene */
+    GP_STATISTICS_PIXELS = 2048 * 2048,       /* of more a coarse grid does */
+    GP_STATISTICS_BLOCKS = 256,               /* blocks of that grid */
+};
+
 /**
- * Settles bands and stretch; the raster must outlive the view. Percentiles and extremes are those of all
- * pixels that count of the smallest overview of at least GP_STATISTICS_PIXELS pixels, or of the scene itself,
- * of which at most GP_STATISTICS_BLOCKS blocks, spread evenly, are looked at. A percentile between two values
- * is theirs in proportion, as numpy has it. Fails naming a band that the raster has not.
+ * Settles bands and stretch; the raster must outlive the view. Percentiles and extremes are those of the
+ * scene, of the pixels that count: of the smallest overview of at least GP_STATISTICS_LEVEL_PIXELS, or of the
+ * scene itself; where that has more than GP_STATISTICS_PIXELS pixels, of every k-th column and row of at most
+ * GP_STATISTICS_BLOCKS blocks spread evenly. A percentile between two values is theirs in proportion, as
+ * numpy has it. Fails naming a band that the raster has not.
  */
 bool gp_rgb_view_open(gp_raster *raster, const gp_rgb_options *options, gp_rgb_view *view, gp_status *status);
-
-enum { GP_STATISTICS_PIXELS = 512 * 512, GP_STATISTICS_BLOCKS = 256 };
 
 /**
  * The window of the scene as RGB: pixel (x, y) at rgb[y * stride + 3 * x]. `valid_pixels` receives how many

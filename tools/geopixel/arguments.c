@@ -1,5 +1,7 @@
 #include "tools/geopixel/arguments.h"
 
+#include "kernels/base/number.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -129,8 +131,10 @@ static bool set_option(const gp_option *option, const char *value, gp_status *st
         return true;
     }
     case GP_OPTION_NUMBER: {
-        double number = strtod(value, &end);
-        if (value[0] == '\0' || *end != '\0' || !(number >= option->low && number <= option->high))
+        double number = 0;
+        const char *rest = value;
+        if (!gp_parse_number(&rest, &number) || *rest != '\0' ||
+            !(number >= option->low && number <= option->high))
             return gp_fail(status, "--%s \"%s\": a number from %g to %g is expected", option->name, value,
                            option->low, option->high);
         *(double *)option->target = number;
