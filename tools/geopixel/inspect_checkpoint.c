@@ -70,7 +70,10 @@ static bool tell_reason(const char *folder, const gp_inspection *seen, gp_status
 }
 
 static sums add_up(const gp_inspection *seen) {
-    sums s = {.used = {"used"}, .never_loaded = {"never loaded"}, .unknown = {"unknown"}, .total = {"total"}};
+    sums s = {.used.name = "used",
+              .never_loaded.name = "never loaded",
+              .unknown.name = "unknown",
+              .total.name = "total"};
     for (int i = 0; i < GP_BLOCK_COUNT; i++) s.blocks[i].name = gp_block_name((gp_block)i);
     for (size_t i = 0; i < seen->tensor_count; i++) {
         const gp_inspected_tensor *tensor = &seen->tensors[i];
