@@ -102,6 +102,7 @@ static void print_line(const char *name, const char *text) {
 static void print_list(const char *name, const int *values, int count) {
     printf("%s", name);
     for (int i = 0; i < count; i++) printf(i > 0 ? ", %d" : " %d", values[i]);
+    if (count == 0) printf(" none");
 }
 
 static void print_config(const gp_inspection *seen, const gp_config *config) {
