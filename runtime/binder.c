@@ -32,9 +32,10 @@ static const char *const other_parts[] = {".lora_sft_", ".lora_dpo_", ".lora_web
 static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape);
 static const void *place(gp_binder *binder, const gp_tensor *tensor);
 static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
-static void format_shape(const int64_t *shape, int rank, char text[160]);
-static bool serves_other_tasks(const char *name);
 static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
+
+/** What a dry binder gives for backend memory: not NULL, and never looked at. */
+static const float nowhere[1];
 
 #define FORMAT_NAME(text, format)                                                                            \
     char text[NAME_MAX_LENGTH];                                                                              \
@@ -60,9 +61,10 @@ gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_
     return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1] * side * side};
 }
 
-/** The tensor's values as f32 in host memory, or NULL with the problem noted. */
+/** The tensor's values as f32 in host memory, or NULL with the problem noted; a dry binder has NULL alone. */
 static float *convert(gp_binder *binder, const gp_tensor *tensor) {
     gp_status status = {0};
+    if (binder->dry) return NULL;
     const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
     float *host = data != NULL ? gp_allocate((size_t)tensor->count * sizeof *host) : NULL;
     if (host == NULL)
@@ -77,7 +79,7 @@ const float *gp_bind_vector(gp_binder *binder, int64_t count, const char *name, 
     FORMAT_NAME(text, name);
     const gp_tensor *tensor = want(binder, text, 1, &count);
     float *host = tensor != NULL ? convert(binder, tensor) : NULL;
-    const float *vector = host != NULL ? gp_binder_place(binder, host, (size_t)tensor->count) : NULL;
+    const float *vector = tensor != NULL ? gp_binder_place(binder, host, (size_t)tensor->count) : NULL;
     gp_free(host);
     return vector;
 }
@@ -88,7 +90,27 @@ float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *nam
     return tensor != NULL ? convert(binder, tensor) : NULL;
 }
 
+void gp_binder_refuse(gp_binder *binder, const char *format, ...) {
+    FORMAT_NAME(text, format);
+    if (binder->wanted_count == 0) return;
+    gp_wanted *wanted = &binder->wanted[binder->wanted_count - 1];
+    problem(binder, "%s: %s", wanted->name, text);
+    if (wanted->problem == NULL) wanted->problem = gp_copy_text(text);
+}
+
+float *gp_binder_derive(const gp_binder *binder, size_t count) {
+    return binder->dry ? NULL : gp_allocate_zeroed(count, sizeof(float));
+}
+
 const float *gp_binder_place(gp_binder *binder, const float *host, size_t count) {
+    if (binder->dry) {
+        binder->converted_bytes += count * sizeof *host;
+        return nowhere;
+    }
+    if (host == NULL) {
+        if (binder->problem_count == 0) problem(binder, "no memory for %zu values", count);
+        return NULL;
+    }
     const gp_ops *ops = binder->backend->ops;
     void *memory = ops->allocate(binder->backend, count * sizeof *host);
     if (memory == NULL ||
@@ -102,39 +124,81 @@ const float *gp_binder_place(gp_binder *binder, const float *host, size_t count)
     return memory;
 }
 
-/** The tensor of that name if its shape fits (GP_ANY filled in) and its numbers can be computed with. */
-static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape) {
-    char expected[160], found[160];
-    format_shape(shape, rank, expected);
-    const gp_tensor *tensor = gp_checkpoint_find(binder->checkpoint, name);
-    if (tensor == NULL) {
-        problem(binder, "%s: missing; %s is expected", name, expected);
-        return NULL;
+/** Notes that the model needs the tensor; NULL when memory is out. */
+static gp_wanted *note(gp_binder *binder, const char *name, int rank, const int64_t *shape) {
+    if (binder->wanted_count == binder->wanted_capacity) {
+        size_t count = binder->wanted_count, larger = count > 0 ? 2 * count : 256;
+        gp_wanted *grown = gp_grow(binder->wanted, count * sizeof *grown, larger * sizeof *grown);
+        if (grown == NULL) return NULL;
+        binder->wanted = grown;
+        binder->wanted_capacity = larger;
     }
-    if (!append_pointer((void ***)&binder->used, &binder->used_count, &binder->used_capacity,
-                        (void *)tensor)) {
+    gp_wanted *wanted = &binder->wanted[binder->wanted_count];
+    *wanted = (gp_wanted){.name = gp_copy_text(name), .block = binder->block, .rank = rank};
+    if (wanted->name == NULL) return NULL;
+    memcpy(wanted->shape, shape, (size_t)rank * sizeof *shape);
+    binder->wanted_count++;
+    return wanted;
+}
+
+/** Whether the tensor is there, in a shape that fits and in numbers that can be computed with. */
+static bool check(const gp_wanted *wanted, gp_status *problem_status) {
+    const gp_tensor *tensor = wanted->tensor;
+    char expected[160], found[160];
+    gp_format_shape(wanted->shape, wanted->rank, expected);
+    if (tensor == NULL) return gp_fail(problem_status, "missing; %s is expected", expected);
+    bool fits = tensor->rank == wanted->rank && tensor->count > 0;
+    for (int i = 0; i < wanted->rank && fits; i++)
+        fits = wanted->shape[i] < 0 || wanted->shape[i] == tensor->shape[i];
+    if (!fits) {
+        gp_format_shape(tensor->shape, tensor->rank, found);
+        return gp_fail(problem_status, "%s in %s; %s is expected", found, tensor->file, expected);
+    }
+    if (tensor->dtype != GP_DTYPE_BF16 && tensor->dtype != GP_DTYPE_F16 && tensor->dtype != GP_DTYPE_F32)
+        return gp_fail(problem_status, "%s in %s; bf16, f16 or f32 is expected", gp_dtype_name(tensor->dtype),
+                       tensor->file);
+    return true;
+}
+
+/** What a dry binder takes for the tensor wanted, so that all others are asked for as if it were there. */
+static const gp_tensor *assume(gp_binder *binder, const gp_wanted *wanted) {
+    gp_tensor *tensor = &binder->assumed;
+    *tensor = (gp_tensor){.name = wanted->name, .dtype = GP_DTYPE_BF16, .rank = wanted->rank, .count = 1};
+    for (int i = 0; i < wanted->rank; i++) {
+        tensor->shape[i] = wanted->shape[i] < 0 ? -wanted->shape[i] : wanted->shape[i];
+        tensor->count *= tensor->shape[i];
+    }
+    return tensor;
+}
+
+/** The tensor of that name if it serves, with GP_ANY filled in. */
+static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape) {
+    gp_wanted *wanted = note(binder, name, rank, shape);
+    if (wanted == NULL) {
         problem(binder, "%s: out of memory", name);
         return NULL;
     }
-    bool fits = tensor->rank == rank && tensor->count > 0;
-    for (int i = 0; i < rank && fits; i++) fits = shape[i] == GP_ANY || shape[i] == tensor->shape[i];
-    if (!fits) {
-        format_shape(tensor->shape, tensor->rank, found);
-        problem(binder, "%s: %s in %s; %s is expected", name, found, tensor->file, expected);
-        return NULL;
+    const gp_tensor *tensor = NULL;
+    if (binder->checkpoint != NULL) {
+        gp_status status = {0};
+        wanted->tensor = tensor = gp_checkpoint_find(binder->checkpoint, name);
+        if (!check(wanted, &status)) {
+            problem(binder, "%s: %s", name, gp_failed(&status) ? status.message : "out of memory");
+            wanted->problem = status.message;
+            tensor = NULL;
+        }
     }
-    if (tensor->dtype != GP_DTYPE_BF16 && tensor->dtype != GP_DTYPE_F16 && tensor->dtype != GP_DTYPE_F32) {
-        problem(binder, "%s: %s in %s; bf16, f16 or f32 is expected", name, gp_dtype_name(tensor->dtype),
-                tensor->file);
-        return NULL;
-    }
-    for (int i = 0; i < rank; i++) shape[i] = tensor->shape[i];
+    if (tensor == NULL && binder->dry) tensor = assume(binder, wanted);
+    for (int i = 0; i < rank && tensor != NULL; i++) shape[i] = tensor->shape[i];
     return tensor;
 }
 
 static const void *place(gp_binder *binder, const gp_tensor *tensor) {
     gp_status status = {0};
     size_t bytes = (size_t)tensor->count * gp_dtype_size(tensor->dtype);
+    binder->weight_bytes += bytes;
+    if (binder->dry)
+        return tensor != &binder->assumed ? nowhere : NULL; /* sizes assumed bind no other tensor */
     const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
     const void *placed =
         data != NULL ? binder->backend->ops->place_weight(binder->backend, data, bytes) : NULL;
@@ -142,7 +206,6 @@ static const void *place(gp_binder *binder, const gp_tensor *tensor) {
         problem(binder, "%s: %s", tensor->name,
                 gp_failed(&status) ? status.message : "no room for it on the device");
     gp_status_clear(&status);
-    binder->weight_bytes += bytes;
     return placed;
 }
 
@@ -156,9 +219,20 @@ static void problem(gp_binder *binder, const char *format, ...) {
     binder->problem_count++;
 }
 
-static int compare_pointers(const void *a, const void *b) {
-    uintptr_t x = (uintptr_t) * (void *const *)a, y = (uintptr_t) * (void *const *)b;
+static int compare_wanted(const void *a, const void *b) {
+    uintptr_t x = (uintptr_t)((const gp_wanted *)a)->tensor, y = (uintptr_t)((const gp_wanted *)b)->tensor;
     return x < y ? -1 : x > y;
+}
+
+void gp_binder_sort(gp_binder *binder) {
+    if (binder->wanted_count > 0)
+        qsort(binder->wanted, binder->wanted_count, sizeof *binder->wanted, compare_wanted);
+}
+
+const gp_wanted *gp_binder_wants(const gp_binder *binder, const gp_tensor *tensor) {
+    if (binder->wanted_count == 0) return NULL;
+    return bsearch(&(gp_wanted){.tensor = tensor}, binder->wanted, binder->wanted_count,
+                   sizeof *binder->wanted, compare_wanted);
 }
 
 bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpected, gp_status *status) {
@@ -167,15 +241,11 @@ bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpect
         return gp_fail(status, "%s: %d tensor%s not as config.json says:%s", folder, binder->problem_count,
                        binder->problem_count == 1 ? " is" : "s are", lines);
     }
-    if (binder->used_count > 0)
-        qsort(binder->used, binder->used_count, sizeof *binder->used, compare_pointers);
+    gp_binder_sort(binder);
     int count = 0;
     for (size_t i = 0; i < gp_checkpoint_count(binder->checkpoint); i++) {
         const gp_tensor *tensor = gp_checkpoint_tensor(binder->checkpoint, i);
-        if (bsearch(&tensor, binder->used, binder->used_count, sizeof *binder->used, compare_pointers) !=
-            NULL)
-            continue;
-        if (serves_other_tasks(tensor->name)) continue;
+        if (gp_binder_wants(binder, tensor) != NULL || gp_serves_other_tasks(tensor->name)) continue;
         if (count < SHOWN_UNEXPECTED) gp_fail_more(unexpected, "%s%s", count > 0 ? ", " : "", tensor->name);
         count++;
     }
@@ -185,13 +255,18 @@ bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpect
 
 void gp_binder_clear(gp_binder *binder) {
     gp_status_clear(&binder->problems);
-    gp_free(binder->used);
+    for (size_t i = 0; i < binder->wanted_count; i++) {
+        gp_free(binder->wanted[i].name);
+        gp_free(binder->wanted[i].problem);
+    }
+    gp_free(binder->wanted);
     gp_free(binder->owned);
-    binder->used = NULL;
+    binder->wanted = NULL;
+    binder->wanted_count = 0;
     binder->owned = NULL;
 }
 
-static bool serves_other_tasks(const char *name) {
+bool gp_serves_other_tasks(const char *name) {
     for (size_t i = 0; i < sizeof other_prefixes / sizeof *other_prefixes; i++)
         if (strncmp(name, other_prefixes[i], strlen(other_prefixes[i])) == 0) return true;
     for (size_t i = 0; i < sizeof other_parts / sizeof *other_parts; i++)
@@ -199,12 +274,11 @@ static bool serves_other_tasks(const char *name) {
     return false;
 }
 
-/** "[256, 1152, 1, 1]"; any size is "any". */
-static void format_shape(const int64_t *shape, int rank, char text[160]) {
+void gp_format_shape(const int64_t *shape, int rank, char text[160]) {
     size_t length = (size_t)snprintf(text, 160, "[");
     for (int i = 0; i < rank && length < 130; i++) {
         if (i > 0) length += (size_t)snprintf(text + length, 160 - length, ", ");
-        if (shape[i] == GP_ANY)
+        if (shape[i] < 0)
             length += (size_t)snprintf(text + length, 160 - length, "any");
         else
             length += (size_t)snprintf(text + length, 160 - length, "%lld", (long long)shape[i]);

@@ -1,23 +1,41 @@
 /**
  * Takes tensors out of a checkpoint by name and shape, and places them with the backend. All that is missing
- * or misshapen is collected, so that one message lists everything.
+ * or misshapen is collected, so that one message lists everything. A dry binder asks for the same tensors and
+ * counts the same bytes, but reads and places nothing: what inspections and plans are made of.
  */
 #pragma once
 
 #include "kernels/ops.h"
 #include "loaders/weights/checkpoint.h"
+#include "runtime/geopixel.h"
 
-/** A dimension that any size fits; gp_bind reads it back from the tensor. */
-#define GP_ANY (-1)
+/** A dimension that any size fits; gp_bind reads it back from the tensor. `usual` is GeoPixel-7B's: what a
+ * dry binder takes where there is no tensor to ask. */
+#define GP_ANY(usual) (-(int64_t)(usual))
+
+enum { GP_BOUND_RANK_MAX = 4 };
+
+/** A tensor that the model needs, as it was asked for. */
+typedef struct gp_wanted {
+    char *name;              /* owned */
+    const gp_tensor *tensor; /* NULL: the checkpoint has none of that name */
+    gp_block block;
+    int rank;
+    int64_t shape[GP_BOUND_RANK_MAX]; /* below 0: any */
+    char *problem;                    /* why the tensor does not serve, owned; NULL: it does */
+} gp_wanted;
 
 typedef struct gp_binder {
-    gp_checkpoint *checkpoint;
-    gp_backend *backend;
+    gp_checkpoint *checkpoint; /* NULL: a dry binder takes every tensor for there, in bf16 */
+    gp_backend *backend;       /* a dry binder has none */
+    bool dry;
+    gp_block block;     /* that what is bound next belongs to */
     gp_status problems; /* a line each */
     int problem_count;
-    const gp_tensor **used; /* sorted by gp_binder_finish */
-    size_t used_count, used_capacity;
-    void **owned; /* backend memory of converted tensors: handed to the model */
+    gp_wanted *wanted; /* in the order of binding; sorted by tensor in gp_binder_sort */
+    size_t wanted_count, wanted_capacity;
+    gp_tensor assumed; /* what a dry binder takes for the tensor that is not as it should be */
+    void **owned;      /* backend memory of converted tensors: handed to the model */
     size_t owned_count, owned_capacity;
     uint64_t weight_bytes;    /* used in place */
     uint64_t converted_bytes; /* in `owned` */
@@ -36,11 +54,23 @@ const float *gp_bind_vector(gp_binder *binder, int64_t count, const char *name, 
 
 /**
  * A tensor of any shape as f32 in host memory, for forms that are derived from it: free with gp_free. `shape`
- * has `rank` entries, GP_ANY ones are replaced by what is there. NULL when it was missing or misshapen.
+ * has `rank` entries, GP_ANY ones are replaced by what is there. NULL when it was missing or misshapen, and
+ * from a dry binder.
  */
 float *gp_bind_host(gp_binder *binder, int rank, int64_t *shape, const char *name, ...) GP_PRINTF(4, 5);
 
-/** A copy of `count` host floats in backend memory that the model owns; NULL is noted as a problem. */
+/** Notes a problem (printf format) of the tensor that was wanted last: there, but of no use. */
+void gp_binder_refuse(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
+
+/** Host memory for a derived form of `count` values, free with gp_free; NULL where it cannot be had, and from
+ * a dry binder, which derives nothing. */
+float *gp_binder_derive(const gp_binder *binder, size_t count);
+
+/**
+ * A copy of `count` host floats in backend memory that the model owns; out of memory is noted as a problem.
+ * `host` is NULL where what it is derived from, or the memory for it, was not there: gives NULL. A dry binder
+ * only counts.
+ */
 const float *gp_binder_place(gp_binder *binder, const float *host, size_t count);
 
 /**
@@ -49,6 +79,18 @@ const float *gp_binder_place(gp_binder *binder, const float *host, size_t count)
  * number; left empty when there are none).
  */
 bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpected, gp_status *status);
+
+/** Sorts what was wanted by tensor, for gp_binder_wants. */
+void gp_binder_sort(gp_binder *binder);
+
+/** After gp_binder_sort: what the tensor was wanted for, or NULL. */
+const gp_wanted *gp_binder_wants(const gp_binder *binder, const gp_tensor *tensor);
+
+/** Whether a tensor of that name serves other tasks: never read, never worth a word. */
+bool gp_serves_other_tasks(const char *name);
+
+/** "[256, 1152, 1, 1]"; any size is "any". */
+void gp_format_shape(const int64_t *shape, int rank, char text[160]);
 
 /** Frees what the binder holds, but not `owned`'s memory. */
 void gp_binder_clear(gp_binder *binder);

@@ -37,7 +37,6 @@ struct gp_engine {
     bool closing;
 };
 
-static bool open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status);
 static void *serve(void *argument);
 static bool copy_options(const gp_request_options *options, gp_request_options *copy);
 static void free_options(gp_request_options *copy);
@@ -85,7 +84,7 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->changed, NULL);
     gp_status unexpected = {0};
-    bool done = open_backend(options->device, options->threads, &engine->backend, status) &&
+    bool done = gp_engine_open_backend(options->device, options->threads, &engine->backend, status) &&
                 gp_model_open(&engine->model, options->model, engine->backend, &unexpected, status);
     if (done && gp_failed(&unexpected) && options->on_warning != NULL) {
         gp_status line = {0};
@@ -125,7 +124,7 @@ void gp_engine_close(gp_engine *engine) {
     gp_free(engine);
 }
 
-static bool open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
+bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
     if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(backend, status);
     if (device == GP_DEVICE_AUTO && gp_backend_open_cuda(backend, NULL)) return true;
     return gp_backend_open_cpu(threads, backend, status);

@@ -229,6 +229,114 @@ GP_API gp_event_type gp_request_wait(gp_request *request);
 /** Waits as above, then frees. NULL is allowed. */
 GP_API void gp_request_release(gp_request *request);
 
+/* ---- looking without running -------------------------------------------------------------------------- */
+
+/** The parts of the model that parameters belong to. */
+typedef enum gp_block {
+    GP_BLOCK_VISION,         /* the CLIP tower */
+    GP_BLOCK_PROJECTOR,      /* image features to image tokens, separators included */
+    GP_BLOCK_LANGUAGE,       /* InternLM2 without its LoRAs */
+    GP_BLOCK_PARTIAL_LORA,   /* the LoRAs that image rows add */
+    GP_BLOCK_TEXT_PROJECTOR, /* hidden state of [SEG] to mask prompt */
+    GP_BLOCK_GROUNDING,      /* the SAM2 Hiera trunk and its neck */
+    GP_BLOCK_MASK_DECODER,   /* prompt encoder and mask decoder */
+    GP_BLOCK_COUNT,
+} gp_block;
+
+/** "vision tower", "projector", …: a block's name. */
+GP_API const char *gp_block_name(gp_block block);
+
+typedef enum gp_tensor_state {
+    GP_TENSOR_USED,         /* the model computes with it */
+    GP_TENSOR_MISSING,      /* the model needs it; it is in no file */
+    GP_TENSOR_UNFIT,        /* the model needs it; its shape or its numbers do not serve */
+    GP_TENSOR_NEVER_LOADED, /* known to serve other tasks, training or video */
+    GP_TENSOR_UNKNOWN,      /* nobody asks for it */
+    GP_TENSOR_STATE_COUNT,
+} gp_tensor_state;
+
+enum { GP_INSPECTED_RANK_MAX = 8 };
+
+/** One tensor of a checkpoint, or one that it lacks. */
+typedef struct gp_inspected_tensor {
+    const char *name;
+    gp_tensor_state state;
+    gp_block block;    /* of tensors that the model needs; GP_BLOCK_COUNT of others */
+    const char *file;  /* path of the file that holds it; NULL: missing */
+    const char *dtype; /* "bf16", …; NULL: missing */
+    int rank;
+    int64_t shape[GP_INSPECTED_RANK_MAX];    /* in the file; of one that is missing: expected */
+    int64_t expected[GP_INSPECTED_RANK_MAX]; /* [expected_rank] sizes that the model needs, -1: any */
+    int expected_rank;                       /* 0 where the model does not need it */
+    uint64_t count, bytes;                   /* elements and bytes in the file; 0: missing */
+    const char *problem;                     /* "missing; [256, 4] is expected", …; NULL: none */
+} gp_inspected_tensor;
+
+/** One weight file of a checkpoint. */
+typedef struct gp_inspected_file {
+    const char *path;
+    const char *format; /* "safetensors" or "torch" */
+    uint64_t bytes;     /* of the whole file */
+    size_t tensors;
+} gp_inspected_file;
+
+/** What a checkpoint folder holds. Everything is owned by the inspection. */
+typedef struct gp_inspection {
+    bool runs; /* gp_engine_open would find all it needs, so far as can be told without reading weights */
+    const char *reason; /* why it does not run, a line or more; NULL: it does */
+    const char *config_error, *tokenizer_error, *weights_error; /* NULL: that part is in order */
+    /* In the files' order; then those missing, in the order of the graph. None where the weights cannot be
+     * read; all unknown or never loaded where config.json cannot, which says what is needed. */
+    const gp_inspected_tensor *tensors;
+    size_t tensor_count;
+    const gp_inspected_file *files; /* in the order of opening */
+    size_t file_count;
+    size_t states[GP_TENSOR_STATE_COUNT]; /* tensors in each state */
+    uint64_t needed[GP_BLOCK_COUNT];      /* parameters that config.json's model has in each block */
+    uint64_t needed_tensors;              /* that it has in all */
+} gp_inspection;
+
+/**
+ * Looks at a checkpoint folder: the same questions that gp_engine_open asks, all answered, by names, shapes
+ * and sizes alone; weights are neither read nor converted. What is broken or missing is part of the answer;
+ * NULL with `status` set only where `model` is no folder or memory is out. Free with gp_inspection_free.
+ */
+GP_API gp_inspection *gp_inspect(const char *model, gp_status *status);
+
+/** NULL is allowed. */
+GP_API void gp_inspection_free(gp_inspection *inspection);
+
+/** A request that is planned. Zero means the default for every number. */
+typedef struct gp_plan_options {
+    const char *model;  /* a checkpoint folder; its weights may be missing. NULL: GeoPixel-7B in bf16 */
+    gp_device device;   /* as for gp_engine_open: the memory of its compute threads */
+    int threads;        /* likewise */
+    int width, height;  /* of the picture */
+    int crops;          /* as in gp_request_options */
+    int max_crops;      /* likewise */
+    int max_new_tokens; /* likewise */
+    int text_tokens;    /* of the prompt beside the image; default 64 */
+    int masks;          /* that the answer will have; default: as many as are decoded together */
+} gp_plan_options;
+
+typedef struct gp_plan {
+    int crop_side, patch_side;         /* pixels */
+    int context;                       /* tokens that image, text and answer may have together */
+    int resized_width, resized_height; /* of the picture, before it is padded to whole crops */
+    int crop_columns, crop_rows;
+    bool reduced; /* fewer crops than the official rule gives, by max_crops or the context */
+    int image_tokens, prompt_tokens, max_new_tokens;
+    char device[96];       /* that was planned for: "cpu avx512, 2 threads" */
+    gp_memory_plan memory; /* what gp_result would report of an engine's first such request */
+} gp_plan;
+
+/**
+ * Plans a request without running it, by the code that lays out its memory when it runs. Fails as the request
+ * would: a picture that cannot be divided, a prompt that does not fit the context, a configuration that
+ * cannot be read. Tensors that are missing are taken for there.
+ */
+GP_API bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *status);
+
 #ifdef __cplusplus
 }
 #endif

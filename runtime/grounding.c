@@ -9,7 +9,7 @@
 static const float imagenet_mean[3] = {0.485f, 0.456f, 0.406f};
 static const float imagenet_deviation[3] = {0.229f, 0.224f, 0.225f};
 
-enum { PATCH = 7, PATCH_STRIDE = 4, PATCH_PADDING = 3 };
+enum { PATCH = 7, PATCH_STRIDE = 4, PATCH_PADDING = 3, USUAL_WINDOW = 8 };
 
 static const float layer_norm_epsilon = 1e-6f;
 
@@ -31,6 +31,7 @@ bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_bind
     for (int i = 0; i < c->stage_count; i++) grounding->block_count += c->stages[i];
     grounding->blocks = gp_allocate_zeroed((size_t)grounding->block_count, sizeof *grounding->blocks);
     if (grounding->blocks == NULL) return gp_fail(status, "no memory for %d blocks", grounding->block_count);
+    binder->block = GP_BLOCK_GROUNDING;
     grounding->patch = gp_bind_affine_convolution(binder, c->embed_dim, 3, PATCH, TRUNK ".patch_embed.proj");
     bind_positions(grounding, binder);
     for (int stage = 0, index = 0; stage < c->stage_count; stage++)
@@ -44,14 +45,15 @@ bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_bind
         grounding->lateral[level] =
             gp_bind_affine_convolution(binder, grounding->width, (int64_t)c->embed_dim << level, 1, name);
     }
+    float *embed =
+        gp_bind_host(binder, 3, (int64_t[]){1, 1, grounding->width}, "model.visual_model.no_mem_embed");
+    grounding->no_mem_embed = gp_binder_place(binder, embed, (size_t)grounding->width);
+    gp_free(embed);
+    binder->block = GP_BLOCK_MASK_DECODER; /* whose first two layers the encoder applies */
     grounding->conv_s0 = gp_bind_affine_convolution(binder, grounding->width / 8, grounding->width, 1,
                                                     "model.visual_model.sam_mask_decoder.conv_s0");
     grounding->conv_s1 = gp_bind_affine_convolution(binder, grounding->width / 4, grounding->width, 1,
                                                     "model.visual_model.sam_mask_decoder.conv_s1");
-    float *embed =
-        gp_bind_host(binder, 3, (int64_t[]){1, 1, grounding->width}, "model.visual_model.no_mem_embed");
-    if (embed != NULL) grounding->no_mem_embed = gp_binder_place(binder, embed, (size_t)grounding->width);
-    gp_free(embed);
     return true;
 }
 
@@ -64,18 +66,16 @@ void gp_grounding_free(gp_grounding *grounding) {
 static void bind_positions(gp_grounding *grounding, gp_binder *binder) {
     int64_t width = grounding->config.embed_dim, side = grounding->side;
     const int *size = grounding->config.window_pos_embed_bkg_spatial_size;
-    int64_t background_shape[4] = {1, width, size[0], size[1]}, window_shape[4] = {1, width, GP_ANY, GP_ANY};
+    int64_t background_shape[4] = {1, width, size[0], size[1]},
+            window_shape[4] = {1, width, GP_ANY(USUAL_WINDOW), GP_ANY(USUAL_WINDOW)};
     float *background = gp_bind_host(binder, 4, background_shape, TRUNK ".pos_embed");
     float *window = gp_bind_host(binder, 4, window_shape, TRUNK ".pos_embed_window");
     int64_t wh = window_shape[2], ww = window_shape[3];
-    float *resized = gp_allocate((size_t)(width * side * side) * sizeof *resized);
-    float *rows = gp_allocate((size_t)(width * side * side) * sizeof *rows);
-    if (window != NULL && (side % wh != 0 || side % ww != 0)) {
-        gp_fail_more(&binder->problems,
-                     "\n  " TRUNK
-                     ".pos_embed_window: windows of %lld x %lld do not tile a map of %lld x %lld",
-                     (long long)wh, (long long)ww, (long long)side, (long long)side);
-        binder->problem_count++;
+    float *resized = gp_binder_derive(binder, (size_t)(width * side * side));
+    float *rows = gp_binder_derive(binder, (size_t)(width * side * side));
+    if (wh > 0 && ww > 0 && (side % wh != 0 || side % ww != 0)) {
+        gp_binder_refuse(binder, "windows of %lld x %lld do not tile a map of %lld x %lld", (long long)wh,
+                         (long long)ww, (long long)side, (long long)side);
     } else if (background != NULL && window != NULL && resized != NULL && rows != NULL) {
         gp_resize_bicubic(background, (int)width, size[0], size[1], (int)side, (int)side, resized);
         for (int64_t y = 0; y < side; y++)
@@ -83,12 +83,8 @@ static void bind_positions(gp_grounding *grounding, gp_binder *binder) {
                 for (int64_t c = 0; c < width; c++) // [C, H, W] → [H, W, C]
                     rows[(y * side + x) * width + c] =
                         resized[(c * side + y) * side + x] + window[(c * wh + y % wh) * ww + x % ww];
-        grounding->positions = gp_binder_place(binder, rows, (size_t)(width * side * side));
-    } else if (resized == NULL || rows == NULL) {
-        gp_fail_more(&binder->problems, "\n  no memory for positions of a map of %lld x %lld",
-                     (long long)side, (long long)side);
-        binder->problem_count++;
     }
+    grounding->positions = gp_binder_place(binder, rows, (size_t)(width * side * side));
     gp_free(background);
     gp_free(window);
     gp_free(resized);
@@ -115,7 +111,7 @@ static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, in
     } parts[] = {
         {&block->qkv, 3 * width, width_in, "attn.qkv"},
         {&block->out, width, width, "attn.proj"},
-        {&block->fc1, GP_ANY, width, "mlp.layers.0"},
+        {&block->fc1, GP_ANY(4 * width), width, "mlp.layers.0"},
     };
     char name[128];
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -123,8 +119,8 @@ static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, in
         *parts[i].layer = gp_bind_affine(binder, parts[i].out, parts[i].in, name);
     }
     snprintf(name, sizeof name, TRUNK ".blocks.%d.mlp.layers.1", index);
-    block->fc2 =
-        gp_bind_affine(binder, width, block->fc1.weight.data != NULL ? block->fc1.weight.rows : GP_ANY, name);
+    block->fc2 = gp_bind_affine(
+        binder, width, block->fc1.weight.data != NULL ? block->fc1.weight.rows : GP_ANY(4 * width), name);
     snprintf(name, sizeof name, TRUNK ".blocks.%d.norm1", index);
     block->norm1 = gp_bind_norm(binder, width_in, name);
     snprintf(name, sizeof name, TRUNK ".blocks.%d.norm2", index);

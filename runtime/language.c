@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+enum { USUAL_RANK = 256 }; /* GeoPixel-7B's */
+
 static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
                                 const char *name);
 static void bind_rope(gp_language *language, gp_binder *binder);
@@ -24,6 +26,7 @@ bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder 
     language->positions = c->max_length;
     language->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *language->layers);
     if (language->layers == NULL) return gp_fail(status, "no memory for %d layers", c->num_hidden_layers);
+    binder->block = GP_BLOCK_LANGUAGE;
     language->embeddings = gp_bind_matrix(binder, c->vocab_size, hidden, "model.tok_embeddings.weight");
     language->output = gp_bind_matrix(binder, c->vocab_size, hidden, "output.weight");
     language->norm.weight = gp_bind_vector(binder, hidden, "model.norm.weight");
@@ -52,10 +55,13 @@ static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_
                                 const char *name) {
     gp_lora_linear linear;
     linear.weight = gp_bind_matrix(binder, out, in, "model.layers.%d.%s.weight", layer, name);
-    linear.a = gp_bind_matrix(binder, GP_ANY, in, "model.layers.%d.%s.Plora_A.weight", layer, name);
-    int64_t rank = linear.a.data != NULL ? linear.a.rows : GP_ANY;
+    binder->block = GP_BLOCK_PARTIAL_LORA;
+    linear.a =
+        gp_bind_matrix(binder, GP_ANY(USUAL_RANK), in, "model.layers.%d.%s.Plora_A.weight", layer, name);
+    int64_t rank = linear.a.data != NULL ? linear.a.rows : GP_ANY(USUAL_RANK);
     linear.b = gp_bind_matrix(binder, out, rank, "model.layers.%d.%s.Plora_B.weight", layer, name);
-    if (rank > language->rank) language->rank = rank;
+    binder->block = GP_BLOCK_LANGUAGE;
+    if (linear.b.columns > language->rank) language->rank = linear.b.columns;
     return linear;
 }
 
@@ -69,7 +75,7 @@ static void bind_rope(gp_language *language, gp_binder *binder) {
     const gp_language_config *c = &language->config;
     float factor = c->rope_scaling_type == GP_ROPE_LINEAR ? c->rope_scaling_factor : 1.0f;
     size_t count = (size_t)language->positions * (size_t)half;
-    float *cosine = gp_allocate(count * sizeof *cosine), *sine = gp_allocate(count * sizeof *sine);
+    float *cosine = gp_binder_derive(binder, count), *sine = gp_binder_derive(binder, count);
     for (int i = 0; i < half && cosine != NULL && sine != NULL; i++) {
         float exponent = (float)(2 * i) / (float)language->head_dim;
         float frequency = 1.0f / (float)pow((double)c->rope_theta, (double)exponent);
@@ -79,13 +85,8 @@ static void bind_rope(gp_language *language, gp_binder *binder) {
             sine[(size_t)position * (size_t)half + (size_t)i] = (float)sin((double)angle);
         }
     }
-    if (cosine != NULL && sine != NULL) {
-        language->cosine = gp_binder_place(binder, cosine, count);
-        language->sine = gp_binder_place(binder, sine, count);
-    } else {
-        gp_fail_more(&binder->problems, "\n  no memory for rope tables of %d positions", language->positions);
-        binder->problem_count++;
-    }
+    language->cosine = gp_binder_place(binder, cosine, count);
+    language->sine = gp_binder_place(binder, sine, count);
     gp_free(cosine);
     gp_free(sine);
 }

@@ -13,7 +13,7 @@ typedef struct gp_norm_weights {
     const float *weight, *bias; /* bias NULL: RMSNorm */
 } gp_norm_weights;
 
-/** Binds NAME.weight [out, in] and NAME.bias [out]; sizes may be GP_ANY. */
+/** Binds NAME.weight [out, in] and NAME.bias [out]; sizes may be GP_ANY(…). */
 static inline gp_affine gp_bind_affine(gp_binder *binder, int64_t out, int64_t in, const char *name) {
     gp_matrix weight = gp_bind_matrix(binder, out, in, "%s.weight", name);
     return (gp_affine){weight,

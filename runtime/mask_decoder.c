@@ -33,8 +33,10 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
     decoder->width = (int)width;
     decoder->language_width = (int)language;
     decoder->grid = config->grounding.image_size / 16;
+    binder->block = GP_BLOCK_TEXT_PROJECTOR;
     decoder->text1 = gp_bind_affine(binder, language, language, "model.text_hidden_fcs.0.0");
     decoder->text2 = gp_bind_affine(binder, width, language, "model.text_hidden_fcs.0.2");
+    binder->block = GP_BLOCK_MASK_DECODER;
     bind_tokens(decoder, binder);
     bind_positions(decoder, binder);
     for (int i = 0; i < GP_DECODER_LAYERS; i++) {
@@ -48,10 +50,10 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
         layer->norm2 = gp_bind_norm(binder, width, PART("norm2"));
         layer->norm3 = gp_bind_norm(binder, width, PART("norm3"));
         layer->norm4 = gp_bind_norm(binder, width, PART("norm4"));
-        layer->fc1 = gp_bind_affine(binder, GP_ANY, width, PART("mlp.layers.0"));
-        layer->fc2 =
-            gp_bind_affine(binder, width, layer->fc1.weight.data != NULL ? layer->fc1.weight.rows : GP_ANY,
-                           PART("mlp.layers.1"));
+        layer->fc1 = gp_bind_affine(binder, GP_ANY(8 * width), width, PART("mlp.layers.0"));
+        layer->fc2 = gp_bind_affine(
+            binder, width, layer->fc1.weight.data != NULL ? layer->fc1.weight.rows : GP_ANY(8 * width),
+            PART("mlp.layers.1"));
 #undef PART
     }
     decoder->final_attention =
@@ -103,17 +105,17 @@ static void bind_tokens(gp_mask_decoder *decoder, gp_binder *binder) {
     } parts[] = {{DECODER ".obj_score_token.weight", 0, 1},
                  {DECODER ".iou_token.weight", 1, 1},
                  {DECODER ".mask_tokens.weight", 2, GP_MASK_TOKENS}};
-    float *own = gp_allocate_zeroed((size_t)(count * width), sizeof *own);
+    float *own = gp_binder_derive(binder, (size_t)(count * width));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         float *part = gp_bind_host(binder, 2, (int64_t[]){parts[i].count, width}, "%s", parts[i].name);
         if (part != NULL && own != NULL)
             memcpy(own + parts[i].first * width, part, (size_t)(parts[i].count * width) * sizeof *own);
         gp_free(part);
     }
-    if (own != NULL) decoder->own_tokens = gp_binder_place(binder, own, (size_t)(count * width));
+    decoder->own_tokens = gp_binder_place(binder, own, (size_t)(count * width));
     gp_free(own);
     float *embed = gp_bind_host(binder, 2, (int64_t[]){1, width}, PROMPT ".no_mask_embed.weight");
-    if (embed != NULL) decoder->no_mask_embed = gp_binder_place(binder, embed, (size_t)width);
+    decoder->no_mask_embed = gp_binder_place(binder, embed, (size_t)width);
     gp_free(embed);
 }
 
@@ -122,7 +124,7 @@ static void bind_positions(gp_mask_decoder *decoder, gp_binder *binder) {
     int64_t half = decoder->width / 2, grid = decoder->grid;
     float *gaussian =
         gp_bind_host(binder, 2, (int64_t[]){2, half}, PROMPT ".pe_layer.positional_encoding_gaussian_matrix");
-    float *rows = gp_allocate((size_t)(grid * grid * 2 * half) * sizeof *rows);
+    float *rows = gp_binder_derive(binder, (size_t)(grid * grid * 2 * half));
     for (int64_t cell = 0; gaussian != NULL && rows != NULL && cell < grid * grid; cell++) {
         float x = 2 * (((float)(cell % grid) + 0.5f) / (float)grid) - 1;
         float y = 2 * (((float)(cell / grid) + 0.5f) / (float)grid) - 1;
@@ -132,8 +134,7 @@ static void bind_positions(gp_mask_decoder *decoder, gp_binder *binder) {
             rows[cell * 2 * half + half + i] = (float)cos((double)angle);
         }
     }
-    if (gaussian != NULL && rows != NULL)
-        decoder->positions = gp_binder_place(binder, rows, (size_t)(grid * grid * 2 * half));
+    decoder->positions = gp_binder_place(binder, rows, (size_t)(grid * grid * 2 * half));
     gp_free(gaussian);
     gp_free(rows);
 }
@@ -141,15 +142,15 @@ static void bind_positions(gp_mask_decoder *decoder, gp_binder *binder) {
 /** [in, out, 2, 2] as [(2·dy + dx)·out + o, in] in f32. */
 static gp_matrix bind_deconvolution(gp_binder *binder, int64_t in, int64_t out, const char *name) {
     float *kernel = gp_bind_host(binder, 4, (int64_t[]){in, out, 2, 2}, "%s", name);
-    float *rows = gp_allocate((size_t)(4 * in * out) * sizeof *rows);
+    float *rows = gp_binder_derive(binder, (size_t)(4 * in * out));
     gp_matrix matrix = {NULL, GP_DTYPE_F32, 4 * out, in};
     if (kernel != NULL && rows != NULL) {
         for (int64_t i = 0; i < in; i++)
             for (int64_t o = 0; o < out; o++)
                 for (int64_t part = 0; part < 4; part++)
                     rows[(part * out + o) * in + i] = kernel[(i * out + o) * 4 + part];
-        matrix.data = gp_binder_place(binder, rows, (size_t)(4 * in * out));
     }
+    matrix.data = gp_binder_place(binder, rows, (size_t)(4 * in * out));
     gp_free(kernel);
     gp_free(rows);
     return matrix;

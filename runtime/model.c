@@ -2,15 +2,14 @@
 
 #include "kernels/base/memory.h"
 
-static bool open_tokenizer(gp_model *model, const char *folder, gp_status *status);
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
 
 bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
                    gp_status *status) {
     *model = (gp_model){.backend = backend};
-    bool done = gp_config_read(folder, &model->config, status) && open_tokenizer(model, folder, status) &&
-                gp_checkpoint_open(folder, &model->checkpoint, status) &&
-                bind_all(model, folder, unexpected, status);
+    bool done =
+        gp_config_read(folder, &model->config, status) && gp_model_open_tokenizer(model, folder, status) &&
+        gp_checkpoint_open(folder, &model->checkpoint, status) && bind_all(model, folder, unexpected, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -27,7 +26,7 @@ void gp_model_close(gp_model *model) {
     *model = (gp_model){0};
 }
 
-static bool open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
+bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
     if (!gp_tokenizer_open(folder, &model->tokenizer, status)) return false;
     model->seg_token = gp_tokenizer_id(model->tokenizer, "[SEG]");
     if (model->seg_token < 0)
@@ -39,18 +38,23 @@ static bool open_tokenizer(gp_model *model, const char *folder, gp_status *statu
     return true;
 }
 
+bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
+    bool done = gp_vision_bind(&model->vision, &model->config, binder, status) &&
+                gp_language_bind(&model->language, &model->config, binder, status) &&
+                gp_grounding_bind(&model->grounding, &model->config, binder, status) &&
+                gp_mask_decoder_bind(&model->masks, &model->config, binder);
+    model->owned = binder->owned;
+    model->owned_count = binder->owned_count;
+    model->weight_bytes = binder->weight_bytes;
+    model->converted_bytes = binder->converted_bytes;
+    binder->owned = NULL;
+    return done;
+}
+
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status) {
     gp_binder binder = {.checkpoint = model->checkpoint, .backend = model->backend};
-    bool done = gp_vision_bind(&model->vision, &model->config, &binder, status) &&
-                gp_language_bind(&model->language, &model->config, &binder, status) &&
-                gp_grounding_bind(&model->grounding, &model->config, &binder, status) &&
-                gp_mask_decoder_bind(&model->masks, &model->config, &binder) &&
-                gp_binder_finish(&binder, folder, unexpected, status);
-    model->owned = binder.owned;
-    model->owned_count = binder.owned_count;
-    model->weight_bytes = binder.weight_bytes;
-    model->converted_bytes = binder.converted_bytes;
-    binder.owned = NULL;
+    bool done =
+        gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
     gp_binder_clear(&binder);
     return done;
 }

@@ -30,3 +30,13 @@ typedef struct gp_model {
 bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
                    gp_status *status);
 void gp_model_close(gp_model *model);
+
+/** The part of the above that reads the tokenizer; gp_model_close frees it. model->config is read already. */
+bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status);
+
+/**
+ * The part that binds: asks `binder` for every tensor of model->config. Problems with tensors are in the
+ * binder; fails where the configuration itself does not hold. The caller clears the binder, gp_model_close
+ * frees the rest.
+ */
+bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status);

@@ -2,17 +2,13 @@
 
 #include "kernels/base/memory.h"
 #include "runtime/answer.h"
-#include "runtime/divider.h"
+#include "runtime/plan.h"
 #include "runtime/prompt.h"
 #include "runtime/sampling.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-enum {
-    PREFILL_ROWS = 1024
-}; /* of the prompt that go through the layers together: memory, not results, depends on it */
 
 /** How a stage ended. */
 typedef enum outcome { DONE, FAILED, CANCELLED } outcome;
@@ -99,36 +95,28 @@ gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
 
 /** The buffers that live from stage to stage. */
 static void lay_out_kept(state *s, gp_arena *arena) {
-    const gp_language_config *language = &s->model->config.language;
-    size_t pixels = (size_t)s->options->image.width * (size_t)s->options->image.height;
-    size_t hidden = (size_t)language->hidden_size, vocabulary = (size_t)language->vocab_size;
-    s->source = gp_arena_take(arena, pixels, 3);
-    s->image_tokens = gp_arena_take(arena, (size_t)s->division.image_tokens * hidden, sizeof(float));
-    s->seg_hidden = gp_arena_take(arena, (size_t)s->max_new_tokens * hidden, sizeof(float));
-    s->logits = gp_arena_take(arena, vocabulary, sizeof(float));
-    s->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
-    s->token = gp_arena_take(arena, 1, sizeof(int32_t));
-    gp_grounding_layout_maps(&s->model->grounding, arena, &s->maps);
-    s->mask_pixels = gp_arena_take(arena, pixels, 1);
+    gp_kept_buffers kept;
+    gp_plan_kept(s->model, s->options->image.width, s->options->image.height, s->division.image_tokens,
+                 s->max_new_tokens, arena, &kept);
+    s->source = kept.source;
+    s->image_tokens = kept.image_tokens;
+    s->seg_hidden = kept.seg_hidden;
+    s->logits = kept.logits;
+    s->order = kept.order;
+    s->token = kept.token;
+    s->maps = kept.maps;
+    s->mask_pixels = kept.mask_pixels;
 }
 
 static bool divide_picture(state *s) {
     const gp_request_options *options = s->options;
     const gp_config *config = &s->model->config;
     int64_t text = (int64_t)(s->prompt.before.count + s->prompt.after.count);
-    int64_t context = config->language.max_length;
-    if (context > config->language.max_position_embeddings)
-        context = config->language.max_position_embeddings;
-    int64_t room = context - text - s->max_new_tokens;
-    if (room <= 0)
-        return gp_fail(
-            &s->status,
-            "the prompt has %lld tokens of text and the answer may have %d; the context holds %lld",
-            (long long)text, s->max_new_tokens, (long long)context);
-    gp_divider_limits limits = {options->crops > 0 ? options->crops : 9, options->max_crops, room};
-    if (!gp_divide(options->image.width, options->image.height, config->vision.image_size,
-                   config->vision.patch_size, &limits, &s->division, &s->status))
-        return false;
+    gp_plan_options picture = {.width = options->image.width,
+                               .height = options->image.height,
+                               .crops = options->crops,
+                               .max_crops = options->max_crops};
+    if (!gp_plan_division(config, &picture, text, s->max_new_tokens, &s->division, &s->status)) return false;
     s->prompt_tokens = (int)(text + s->division.image_tokens);
     if (s->division.reduced && s->run->on_warning != NULL) {
         char line[200];
@@ -137,7 +125,7 @@ static bool divide_picture(state *s) {
                  "tokens and %d "
                  "new ones of %lld",
                  s->division.columns, s->division.rows, s->prompt_tokens, s->max_new_tokens,
-                 (long long)context);
+                 (long long)gp_plan_context(config));
         s->run->on_warning(s->run->warning_user, line);
     }
     return true;
@@ -163,7 +151,7 @@ static outcome prepare(state *s) {
     const gp_request_options *options = s->options;
     gp_workplace *workplace = s->run->workplace;
     begin_stage(s, GP_STAGE_PREPARE);
-    s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : 300;
+    s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     if (!gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
                          &s->prompt, &s->status) ||
         !divide_picture(s) || !reserve_pages(s))
@@ -196,46 +184,31 @@ static outcome prepare(state *s) {
 /* ---- vision ---------------------------------------------------------------------------------------------
  */
 
-/** The divided picture; the encoder's buffers stand beside it. */
-static void lay_out_vision(const state *s, gp_arena *arena, uint8_t **canvas, uint8_t **scratch,
-                           gp_vision_buffers *buffers) {
-    const gp_division *division = &s->division;
-    *canvas = gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
-    size_t mark = gp_arena_mark(arena);
-    *scratch = gp_arena_take(arena,
-                             gp_resize_rgb_scratch(s->options->image.width, s->options->image.height,
-                                                   division->width, division->height),
-                             1);
-    gp_arena_rewind(arena, mark);
-    gp_vision_layout(&s->model->vision, division->rows, division->columns, arena, buffers);
-}
-
 static outcome see(state *s) {
     const gp_division *division = &s->division;
     gp_arena measure = {0}, *arena = &s->run->workplace->stage;
-    gp_vision_buffers buffers;
-    uint8_t *canvas, *scratch;
-    lay_out_vision(s, &measure, &canvas, &scratch, &buffers);
+    gp_picture_buffers buffers;
+    int width = s->options->image.width, height = s->options->image.height;
+    gp_plan_picture(s->model, width, height, division, &measure, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
-    lay_out_vision(s, arena, &canvas, &scratch, &buffers);
-    s->backend->ops->resize_rgb(s->backend,
-                                &(gp_resize_rgb){.source = s->source,
-                                                 .source_width = s->options->image.width,
-                                                 .source_height = s->options->image.height,
-                                                 .source_stride = 3 * (size_t)s->options->image.width,
-                                                 .width = division->width,
-                                                 .height = division->height,
-                                                 .vertical_first = division->transposed,
-                                                 .canvas_width = division->canvas_width,
-                                                 .canvas_height = division->canvas_height,
-                                                 .scratch = scratch,
-                                                 .canvas = canvas});
+    gp_plan_picture(s->model, width, height, division, arena, &buffers);
+    s->backend->ops->resize_rgb(s->backend, &(gp_resize_rgb){.source = s->source,
+                                                             .source_width = width,
+                                                             .source_height = height,
+                                                             .source_stride = 3 * (size_t)width,
+                                                             .width = division->width,
+                                                             .height = division->height,
+                                                             .vertical_first = division->transposed,
+                                                             .canvas_width = division->canvas_width,
+                                                             .canvas_height = division->canvas_height,
+                                                             .scratch = buffers.scratch,
+                                                             .canvas = buffers.canvas});
     if (s->run->observer != NULL && s->run->observer->divided != NULL)
-        s->run->observer->divided(s->run->observer->user, canvas, division->canvas_width,
+        s->run->observer->divided(s->run->observer->user, buffers.canvas, division->canvas_width,
                                   division->canvas_height, division->columns, division->rows);
     begin_stage(s, GP_STAGE_VISION);
-    gp_vision_input input = {canvas, division->rows, division->columns};
-    if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers, s->run->observer, step, s,
+    gp_vision_input input = {buffers.canvas, division->rows, division->columns};
+    if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers.vision, s->run->observer, step, s,
                           s->image_tokens))
         return CANCELLED;
     return DONE;
@@ -247,10 +220,9 @@ static outcome see(state *s) {
 static outcome answer(state *s) {
     gp_language_buffers buffers;
     gp_arena measure = {0};
-    int64_t rows = s->prompt_tokens < PREFILL_ROWS ? s->prompt_tokens : PREFILL_ROWS;
-    gp_language_layout(&s->model->language, rows, &measure, &buffers);
+    gp_plan_language(s->model, s->prompt_tokens, &measure, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
-    gp_language_layout(&s->model->language, rows, &s->run->workplace->stage, &buffers);
+    gp_plan_language(s->model, s->prompt_tokens, &s->run->workplace->stage, &buffers);
     begin_stage(s, GP_STAGE_PREFILL);
     outcome end = prefill(s, &buffers);
     if (end != DONE) return end;
@@ -270,7 +242,7 @@ static void embed_rows(state *s, gp_language_buffers *buffers, int64_t first, in
         int64_t end = starts[part + 1] < first + count ? starts[part + 1] : first + count;
         if (begin >= end) continue;
         float *x = buffers->x + (begin - first) * hidden;
-        uint8_t flags[PREFILL_ROWS];
+        uint8_t flags[GP_PREFILL_ROWS];
         memset(flags, part == 1, (size_t)(end - begin));
         ops->upload(s->backend, buffers->image_row + (begin - first), flags, (size_t)(end - begin));
         if (part == 1) {
@@ -450,7 +422,6 @@ static outcome draw(state *s) {
     gp_mask_buffers buffers;
     gp_arena measure = {0};
     int hidden = s->model->config.language.hidden_size;
-    int batch = s->seg_count < GP_MASK_BATCH ? s->seg_count : GP_MASK_BATCH;
     size_t pixels = (size_t)s->options->image.width * (size_t)s->options->image.height;
     begin_stage(s, GP_STAGE_MASKS);
     s->host_pixels = gp_allocate(pixels);
@@ -458,9 +429,9 @@ static outcome draw(state *s) {
         gp_fail(&s->status, "no memory for a mask of %zu pixels", pixels);
         return FAILED;
     }
-    gp_mask_layout(&s->model->masks, batch, &measure, &buffers);
+    int batch = gp_plan_masks(s->model, s->seg_count, &measure, &buffers);
     if (!use_stage_arena(s, measure.peak)) return FAILED;
-    gp_mask_layout(&s->model->masks, batch, &s->run->workplace->stage, &buffers);
+    gp_plan_masks(s->model, s->seg_count, &s->run->workplace->stage, &buffers);
     gp_observe(s->run->observer, s->backend, "seg_hidden", s->seg_hidden, 0, s->seg_count, hidden);
     for (int first = 0; first < s->seg_count; first += batch) {
         int count = s->seg_count - first < batch ? s->seg_count - first : batch;

@@ -20,15 +20,18 @@ static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer,
 static int64_t rows_of(const gp_binder *binder, const char *name) {
     char whole[128];
     snprintf(whole, sizeof whole, "vit.vision_tower.vision_model.%s", name);
-    const gp_tensor *tensor = gp_checkpoint_find(binder->checkpoint, whole);
+    const gp_tensor *tensor =
+        binder->checkpoint != NULL ? gp_checkpoint_find(binder->checkpoint, whole) : NULL;
     return tensor != NULL && tensor->rank > 0 && tensor->shape[0] <= 1 << 20 ? tensor->shape[0] : 0;
 }
 
-/** Widths that config.json leaves to the tensors' shapes. */
+/** Widths that config.json leaves to the tensors' shapes; a dry binder without them takes GeoPixel-7B's. */
 static bool sizes_from_tensors(gp_vision_config *c, const gp_binder *binder, gp_status *status) {
     if (c->hidden_size == 0) c->hidden_size = (int)rows_of(binder, "embeddings.patch_embedding.weight");
     if (c->intermediate_size == 0)
         c->intermediate_size = (int)rows_of(binder, "encoder.layers.0.mlp.fc1.weight");
+    if (binder->dry && c->hidden_size == 0) c->hidden_size = 1024;
+    if (binder->dry && c->intermediate_size == 0) c->intermediate_size = 4096;
     if (c->hidden_size == 0 || c->intermediate_size == 0)
         return gp_fail(
             status,
@@ -54,17 +57,17 @@ bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binde
     if (vision->layers == NULL)
         return gp_fail(status, "no memory for %d vision layers", c->num_hidden_layers);
 
+    binder->block = GP_BLOCK_VISION;
     vision->patch =
         gp_bind_convolution(binder, hidden, 3, c->patch_size, "%s.embeddings.patch_embedding.weight", tower);
     int64_t patches = (int64_t)vision->grid * vision->grid, position_shape[2] = {patches + 1, hidden};
     float *class = gp_bind_host(binder, 1, &hidden, "%s.embeddings.class_embedding", tower);
     float *positions =
         gp_bind_host(binder, 2, position_shape, "%s.embeddings.position_embedding.weight", tower);
-    if (class != NULL && positions != NULL) {
-        for (int64_t i = 0; i < hidden; i++) class[i] += positions[i];
-        vision->class_row = gp_binder_place(binder, class, (size_t)hidden);
-        vision->positions = gp_binder_place(binder, positions + hidden, (size_t)(patches * hidden));
-    }
+    for (int64_t i = 0; class != NULL && positions != NULL && i < hidden; i++) class[i] += positions[i];
+    vision->class_row = gp_binder_place(binder, class, (size_t)hidden);
+    vision->positions =
+        gp_binder_place(binder, positions != NULL ? positions + hidden : NULL, (size_t)(patches * hidden));
     gp_free(class);
     gp_free(positions);
     snprintf(name, sizeof name, "%s.pre_layrnorm", tower);
@@ -92,12 +95,13 @@ bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binde
         snprintf(name, sizeof name, "%s.encoder.layers.%d.layer_norm2", tower, i);
         layer->norm2 = gp_bind_norm(binder, hidden, name);
     }
+    binder->block = GP_BLOCK_PROJECTOR;
     vision->project1 = gp_bind_affine(binder, width, 4 * hidden, "vision_proj.0");
     vision->project2 = gp_bind_affine(binder, width, width, "vision_proj.2");
     float *row_end = gp_bind_host(binder, 4, (int64_t[]){1, 1, 1, 4 * hidden}, "plora_sub_GN");
     float *global_end = gp_bind_host(binder, 3, (int64_t[]){1, 1, 4 * hidden}, "plora_glb_GN");
-    if (row_end != NULL) vision->row_end = gp_binder_place(binder, row_end, (size_t)(4 * hidden));
-    if (global_end != NULL) vision->global_end = gp_binder_place(binder, global_end, (size_t)(4 * hidden));
+    vision->row_end = gp_binder_place(binder, row_end, (size_t)(4 * hidden));
+    vision->global_end = gp_binder_place(binder, global_end, (size_t)(4 * hidden));
     gp_free(row_end);
     gp_free(global_end);
     return true;

@@ -67,6 +67,14 @@ bool gp_config_parse(const char *text, size_t length, const char *name, gp_confi
     return done;
 }
 
+void gp_config_official(gp_config *config) {
+    static const char text[] =
+        "{\"vocab_size\": 92547, \"hidden_size\": 4096, \"intermediate_size\": 14336,"
+        " \"num_hidden_layers\": 32, \"num_attention_heads\": 32, \"num_key_value_heads\": 8,"
+        " \"rms_norm_eps\": 1e-5, \"rope_theta\": 1000000}";
+    gp_config_parse(text, sizeof text - 1, "GeoPixel-7B", config, NULL);
+}
+
 /* ---- fields ---- */
 
 /** A whole number in low … high; `fallback` where the field is absent or null, NULL making it an error. */

@@ -62,6 +62,9 @@ typedef struct gp_config {
     gp_grounding_config grounding;
 } gp_config;
 
+/** GeoPixel-7B's, for plans without a checkpoint. */
+void gp_config_official(gp_config *config);
+
 /**
  * Reads `folder`/config.json. Fails naming the file, the field, what stands there and what is accepted: wrong
  * types, sizes that are not positive or do not divide (heads into widths, patches into crops, an odd patch

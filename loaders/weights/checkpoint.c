@@ -9,6 +9,7 @@
 typedef struct weight_file {
     char *path;
     gp_mapping mapping;
+    bool torch; /* else safetensors */
 } weight_file;
 
 /** A tensor with what the checkpoint knows of it. */
@@ -28,6 +29,8 @@ struct gp_checkpoint {
 
 static bool open_index(gp_checkpoint *checkpoint, const char *folder, const char *name, gp_status *status);
 static bool add_file(gp_checkpoint *checkpoint, const char *path, gp_status *status);
+static bool is_torch(const gp_mapping *mapping, const char *path);
+static bool has_ending(const char *path, const char *ending);
 static bool add_tensor(void *user, const gp_tensor *tensor, gp_status *status);
 static uint32_t *slot_of(const gp_checkpoint *checkpoint, const char *name);
 static bool grow_table(gp_checkpoint *checkpoint);
@@ -110,6 +113,30 @@ const gp_tensor *gp_checkpoint_tensor(const gp_checkpoint *checkpoint, size_t in
     return &checkpoint->entries[index]->tensor;
 }
 
+size_t gp_checkpoint_file_count(const gp_checkpoint *checkpoint) {
+    return checkpoint->file_count;
+}
+
+gp_weight_file gp_checkpoint_file(const gp_checkpoint *checkpoint, size_t index) {
+    const weight_file *file = &checkpoint->files[index];
+    return (gp_weight_file){file->path, file->torch ? "torch" : "safetensors", file->mapping.size};
+}
+
+char *gp_checkpoint_metadata(const gp_checkpoint *checkpoint, size_t index) {
+    const weight_file *file = &checkpoint->files[index];
+    return file->torch ? gp_copy_text("{}") : gp_safetensors_metadata(file->mapping.data, file->mapping.size);
+}
+
+bool gp_weight_file_recognise(const char *path, bool *weights, gp_status *status) {
+    gp_mapping mapping;
+    if (!gp_file_map(path, &mapping, status)) return false;
+    /* A header of 2^48 bytes and more is none, so what begins otherwise may be anything. */
+    bool header = mapping.size > 8 && mapping.data[8] == '{' && mapping.data[6] == 0 && mapping.data[7] == 0;
+    *weights = header || is_torch(&mapping, path) || has_ending(path, ".safetensors");
+    gp_file_unmap(&mapping);
+    return true;
+}
+
 size_t gp_checkpoint_mapped_bytes(const gp_checkpoint *checkpoint) {
     size_t bytes = 0;
     for (size_t i = 0; i < checkpoint->file_count; i++) bytes += checkpoint->files[i].mapping.size;
@@ -168,15 +195,24 @@ static bool add_file(gp_checkpoint *checkpoint, const char *path, gp_status *sta
     }
     checkpoint->file_count++;
     const gp_mapping *mapping = &file->mapping;
-    /* A zip, or a pickle as before torch 1.6; as the length of a safetensors header either would be absurd.
-     */
-    bool torch = mapping->size >= 4 && (memcmp(mapping->data, "PK\3\4", 4) == 0 ||
-                                        memcmp(mapping->data, "\x80\x02\x8A\x0A", 4) == 0);
-    const char *ending = strrchr(path, '.');
+    file->torch = is_torch(mapping, path);
+    return file->torch
+               ? gp_torch_file_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status)
+               : gp_safetensors_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status);
+}
+
+static bool has_ending(const char *path, const char *ending) {
+    const char *point = strrchr(path, '.');
+    return point != NULL && strcmp(point, ending) == 0;
+}
+
+/** A zip, or a pickle as before torch 1.6; as the length of a safetensors header either would be absurd. */
+static bool is_torch(const gp_mapping *mapping, const char *path) {
+    if (mapping->size >= 4 &&
+        (memcmp(mapping->data, "PK\3\4", 4) == 0 || memcmp(mapping->data, "\x80\x02\x8A\x0A", 4) == 0))
+        return true;
     bool header = mapping->size > 8 && mapping->data[8] == '{'; /* safetensors, whatever the file is called */
-    if (!header && ending != NULL && strcmp(ending, ".bin") == 0) torch = true;
-    return torch ? gp_torch_file_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status)
-                 : gp_safetensors_parse(mapping->data, mapping->size, copy, add_tensor, checkpoint, status);
+    return !header && has_ending(path, ".bin");
 }
 
 static bool is_plain_name(const char *name) {

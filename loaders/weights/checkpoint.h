@@ -55,6 +55,28 @@ const gp_tensor *gp_checkpoint_tensor(const gp_checkpoint *checkpoint, size_t in
  */
 const void *gp_checkpoint_read(gp_checkpoint *checkpoint, const gp_tensor *tensor, gp_status *status);
 
+/** One weight file. */
+typedef struct gp_weight_file {
+    const char *path;   /* as in gp_tensor.file; lives as long as the checkpoint */
+    const char *format; /* "safetensors" or "torch" */
+    size_t bytes;
+} gp_weight_file;
+
+size_t gp_checkpoint_file_count(const gp_checkpoint *checkpoint);
+
+/** File `index` < gp_checkpoint_file_count, in the order of opening. */
+gp_weight_file gp_checkpoint_file(const gp_checkpoint *checkpoint, size_t index);
+
+/**
+ * What a safetensors file says of itself (`__metadata__`), a JSON object as text: "{}" where it says nothing.
+ * A new block for gp_free, or NULL when memory is out.
+ */
+char *gp_checkpoint_metadata(const gp_checkpoint *checkpoint, size_t index);
+
+/** Whether the file is one that gp_checkpoint_open_file would take for weights, by its first bytes or by the
+ * ending of its name. Fails naming the file where it cannot be read. */
+bool gp_weight_file_recognise(const char *path, bool *weights, gp_status *status);
+
 /** Bytes of all files mapped. */
 size_t gp_checkpoint_mapped_bytes(const gp_checkpoint *checkpoint);
 

@@ -18,6 +18,10 @@ typedef bool (*gp_tensor_sink)(void *user, const gp_tensor *tensor, gp_status *s
 bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *path, gp_tensor_sink sink,
                           void *user, gp_status *status);
 
+/** The text of `__metadata__` in a header that gp_safetensors_parse took; "{}" where there is none. A new
+ * block for gp_free, or NULL when memory is out. */
+char *gp_safetensors_metadata(const unsigned char *data, size_t size);
+
 /**
  * Reads a file written by torch.save (1.6 and later: a zip with one pickle) of `size` bytes and hands over
  * the tensors of the dictionary in it. Nothing of the pickle is executed.

@@ -59,6 +59,20 @@ bool gp_safetensors_parse(const unsigned char *data, size_t size, const char *pa
     return done;
 }
 
+char *gp_safetensors_metadata(const unsigned char *data, size_t size) {
+    uint64_t length = 0;
+    for (int i = 0; i < LENGTH_BYTES && size >= LENGTH_BYTES; i++) length |= (uint64_t)data[i] << (8 * i);
+    json_t *header = size >= LENGTH_BYTES && length <= size - LENGTH_BYTES
+                         ? json_loadb((const char *)data + LENGTH_BYTES, (size_t)length, 0, NULL)
+                         : NULL;
+    const json_t *metadata = json_object_get(header, "__metadata__");
+    char *text = json_is_object(metadata) ? json_dumps(metadata, JSON_COMPACT) : NULL;
+    char *copy = gp_copy_text(text != NULL ? text : "{}");
+    free(text);
+    json_decref(header);
+    return copy;
+}
+
 static bool parse_dtype(const char *text, gp_dtype *dtype) {
     static const struct {
         const char *name;

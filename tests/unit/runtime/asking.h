@@ -17,6 +17,7 @@ typedef struct heard {
     gp_event_type final;
     char error[4096];
     gp_memory_plan memory;
+    int prompt_tokens, image_tokens;
     int cancel_after;              /* texts; 0: never */
     _Atomic(gp_request *) request; /* set by submit, read by the event handler */
 } heard;
@@ -48,6 +49,8 @@ static inline void hear(void *user, const gp_event *event) {
             all->id_count = event->result.token_count < 512 ? event->result.token_count : 512;
             memcpy(all->ids, event->result.token_ids, all->id_count * sizeof *all->ids);
             all->memory = event->result.memory;
+            all->prompt_tokens = event->result.prompt_tokens;
+            all->image_tokens = event->result.image_tokens;
             CHECK(strcmp(all->text, event->result.text) == 0, "the pieces make \"%s\", the whole is \"%s\"",
                   all->text, event->result.text);
             CHECK(all->masks == event->result.mask_count, "%zu masks of %zu", all->masks,

@@ -1,0 +1,151 @@
+#include "runtime/plan.h"
+
+#include "kernels/base/memory.h"
+#include "runtime/engine.h"
+
+#include <stdio.h>
+
+enum { TEXT_TOKENS_DEFAULT = 64 };
+
+static bool open_model(const gp_plan_options *options, gp_model *model, gp_status *status);
+static void measure(const gp_model *model, const gp_backend *backend, const gp_plan_options *options,
+                    const gp_division *division, gp_plan *plan);
+static bool check_options(const gp_plan_options *options, gp_status *status);
+
+bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *status) {
+    gp_model model = {0};
+    gp_backend *backend = NULL;
+    gp_division division;
+    *plan = (gp_plan){0};
+    int text = options->text_tokens > 0 ? options->text_tokens : TEXT_TOKENS_DEFAULT;
+    int answer = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
+    bool done = check_options(options, status) && open_model(options, &model, status) &&
+                gp_plan_division(&model.config, options, text, answer, &division, status) &&
+                gp_engine_open_backend(options->device, options->threads, &backend, status);
+    if (done) {
+        plan->crop_side = model.config.vision.image_size;
+        plan->patch_side = model.config.vision.patch_size;
+        plan->context = (int)gp_plan_context(&model.config);
+        plan->resized_width = division.width;
+        plan->resized_height = division.height;
+        plan->crop_columns = division.columns;
+        plan->crop_rows = division.rows;
+        plan->reduced = division.reduced;
+        plan->image_tokens = (int)division.image_tokens;
+        plan->prompt_tokens = text + plan->image_tokens;
+        plan->max_new_tokens = answer;
+        snprintf(plan->device, sizeof plan->device, "%s", backend->name);
+        measure(&model, backend, options, &division, plan);
+    }
+    gp_backend_close(backend);
+    gp_model_close(&model);
+    return done;
+}
+
+static bool check_options(const gp_plan_options *options, gp_status *status) {
+    if (options->crops < 0 || options->max_crops < 0 || options->max_new_tokens < 0 ||
+        options->text_tokens < 0 || options->masks < 0)
+        return gp_fail(
+            status,
+            "crops %d, max_crops %d, max_new_tokens %d, text_tokens %d, masks %d: none may be negative",
+            options->crops, options->max_crops, options->max_new_tokens, options->text_tokens,
+            options->masks);
+    return true;
+}
+
+/** The model's sizes, bound to shapes alone; without weights, those that config.json and GeoPixel-7B give. */
+static bool open_model(const gp_plan_options *options, gp_model *model, gp_status *status) {
+    gp_binder binder = {.dry = true};
+    gp_status absent = {0}; /* weights that cannot be read are as good as none */
+    if (options->model == NULL)
+        gp_config_official(&model->config);
+    else if (!gp_config_read(options->model, &model->config, status))
+        return false;
+    if (options->model != NULL) gp_checkpoint_open(options->model, &model->checkpoint, &absent);
+    gp_status_clear(&absent);
+    binder.checkpoint = model->checkpoint;
+    bool done = gp_model_bind(model, &binder, status);
+    gp_binder_clear(&binder);
+    return done;
+}
+
+static void measure(const gp_model *model, const gp_backend *backend, const gp_plan_options *options,
+                    const gp_division *division, gp_plan *plan) {
+    const gp_language *language = &model->language;
+    int width = options->width, height = options->height;
+    gp_arena kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
+    gp_plan_kept(model, width, height, division->image_tokens, plan->max_new_tokens, &kept,
+                 &(gp_kept_buffers){0});
+    gp_plan_picture(model, width, height, division, &picture, &(gp_picture_buffers){0});
+    gp_plan_language(model, plan->prompt_tokens, &text, &(gp_language_buffers){0});
+    gp_grounding_layout(&model->grounding, width, height, &ground, &(gp_grounding_buffers){0});
+    gp_plan_masks(model, options->masks > 0 ? options->masks : GP_MASK_BATCH, &masks, &(gp_mask_buffers){0});
+    const gp_arena *const stages[] = {&picture, &text, &ground, &masks};
+    size_t stage = 0; /* the stages share one block */
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (stages[i]->peak > stage) stage = stages[i]->peak;
+    plan->memory = (gp_memory_plan){
+        .weights = model->weight_bytes,
+        .converted = model->converted_bytes,
+        .kv_cache = gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
+                                      language->config.num_key_value_heads, language->head_dim,
+                                      gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
+        .activations = kept.peak + stage + (uint64_t)width * (uint64_t)height,
+        .workspace = backend->workspace_bytes};
+}
+
+int64_t gp_plan_context(const gp_config *config) {
+    int64_t length = config->language.max_length, positions = config->language.max_position_embeddings;
+    return length < positions ? length : positions;
+}
+
+bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, int64_t text,
+                      int max_new_tokens, gp_division *division, gp_status *status) {
+    int64_t context = gp_plan_context(config), room = context - text - max_new_tokens;
+    if (room <= 0)
+        return gp_fail(
+            status, "the prompt has %lld tokens of text and the answer may have %d; the context holds %lld",
+            (long long)text, max_new_tokens, (long long)context);
+    gp_divider_limits limits = {picture->crops > 0 ? picture->crops : GP_CROPS_DEFAULT, picture->max_crops,
+                                room};
+    return gp_divide(picture->width, picture->height, config->vision.image_size, config->vision.patch_size,
+                     &limits, division, status);
+}
+
+void gp_plan_kept(const gp_model *model, int width, int height, int64_t image_tokens, int max_new_tokens,
+                  gp_arena *arena, gp_kept_buffers *buffers) {
+    const gp_language_config *language = &model->config.language;
+    size_t pixels = (size_t)width * (size_t)height;
+    size_t hidden = (size_t)language->hidden_size, vocabulary = (size_t)language->vocab_size;
+    buffers->source = gp_arena_take(arena, pixels, 3);
+    buffers->image_tokens = gp_arena_take(arena, (size_t)image_tokens * hidden, sizeof(float));
+    buffers->seg_hidden = gp_arena_take(arena, (size_t)max_new_tokens * hidden, sizeof(float));
+    buffers->logits = gp_arena_take(arena, vocabulary, sizeof(float));
+    buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
+    buffers->token = gp_arena_take(arena, 1, sizeof(int32_t));
+    gp_grounding_layout_maps(&model->grounding, arena, &buffers->maps);
+    buffers->mask_pixels = gp_arena_take(arena, pixels, 1);
+}
+
+void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
+                     gp_arena *arena, gp_picture_buffers *buffers) {
+    buffers->canvas =
+        gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
+    size_t mark = gp_arena_mark(arena);
+    buffers->scratch =
+        gp_arena_take(arena, gp_resize_rgb_scratch(width, height, division->width, division->height), 1);
+    gp_arena_rewind(arena, mark); /* the canvas is made before the encoder begins */
+    gp_vision_layout(&model->vision, division->rows, division->columns, arena, &buffers->vision);
+}
+
+void gp_plan_language(const gp_model *model, int64_t prompt_tokens, gp_arena *arena,
+                      gp_language_buffers *buffers) {
+    int64_t rows = prompt_tokens < GP_PREFILL_ROWS ? prompt_tokens : GP_PREFILL_ROWS;
+    gp_language_layout(&model->language, rows, arena, buffers);
+}
+
+int gp_plan_masks(const gp_model *model, int masks, gp_arena *arena, gp_mask_buffers *buffers) {
+    int batch = masks < GP_MASK_BATCH ? masks : GP_MASK_BATCH;
+    gp_mask_layout(&model->masks, batch, arena, buffers);
+    return batch;
+}

@@ -1,0 +1,56 @@
+/**
+ * What a request needs before it runs: its division into crops, and the buffers of every stage. The request
+ * lays out its arenas by these functions, and gp_plan_request measures them, so the two cannot differ.
+ */
+#pragma once
+
+#include "runtime/divider.h"
+#include "runtime/model.h"
+
+enum {
+    GP_PREFILL_ROWS = 1024, /* of the prompt that go through the layers together: memory, not results, depends
+                               on it */
+    GP_CROPS_DEFAULT = 9,
+    GP_NEW_TOKENS_DEFAULT = 300,
+};
+
+/** Tokens that image, text and answer may have together. */
+int64_t gp_plan_context(const gp_config *config);
+
+/**
+ * Divides the options' picture for a prompt of `text` tokens beside the image and an answer of
+ * `max_new_tokens`; `crops` and `max_crops` as in gp_request_options. Fails with the numbers where they do
+ * not fit the context.
+ */
+bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, int64_t text,
+                      int max_new_tokens, gp_division *division, gp_status *status);
+
+/** The buffers that live from stage to stage, backend memory. */
+typedef struct gp_kept_buffers {
+    uint8_t *source;     /* [height, width, 3] */
+    float *image_tokens; /* [image tokens, hidden] */
+    float *seg_hidden;   /* [max_new_tokens, hidden] */
+    float *logits;       /* [vocabulary] */
+    int32_t *order, *token;
+    gp_grounding_maps maps;
+    uint8_t *mask_pixels; /* [height, width] */
+} gp_kept_buffers;
+
+void gp_plan_kept(const gp_model *model, int width, int height, int64_t image_tokens, int max_new_tokens,
+                  gp_arena *arena, gp_kept_buffers *buffers);
+
+/** The buffers of preparation and vision: the divided picture; the encoder's stand beside it. */
+typedef struct gp_picture_buffers {
+    uint8_t *canvas, *scratch;
+    gp_vision_buffers vision;
+} gp_picture_buffers;
+
+void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
+                     gp_arena *arena, gp_picture_buffers *buffers);
+
+/** The language model's buffers for the rows of the prompt that go through it together. */
+void gp_plan_language(const gp_model *model, int64_t prompt_tokens, gp_arena *arena,
+                      gp_language_buffers *buffers);
+
+/** Masks of an answer that are decoded together, and the decoder's buffers for them. */
+int gp_plan_masks(const gp_model *model, int masks, gp_arena *arena, gp_mask_buffers *buffers);
