@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+_Static_assert((int)GP_INSPECTED_RANK_MAX >= (int)GP_TENSOR_RANK_MAX &&
+                   (int)GP_INSPECTED_RANK_MAX >= (int)GP_BOUND_RANK_MAX,
+               "every shape fits");
+
 /** The inspection and what its texts live in. */
 typedef struct inspection {
     gp_inspection seen; /* first: what the caller has */

@@ -8,6 +8,7 @@
 #include <geovalues.h>
 #include <math.h>
 #include <proj.h>
+#include <proj_experimental.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,7 +136,7 @@ static bool keys_are_whole(const gp_geo_tags *tags) {
     for (size_t i = 1; i <= keys[3]; i++) {
         size_t end = (size_t)keys[4 * i + 2] + keys[4 * i + 3];
         uint16_t where = keys[4 * i + 1];
-        if (where == 0) continue;
+        if (where == 0 && keys[4 * i + 2] == 1) continue;
         if (where == TAG_KEYS         ? end > tags->key_count
             : where == TAG_PARAMETERS ? end > tags->parameter_count
                                       : where != TAG_TEXT || end > text + 1)
@@ -224,6 +225,34 @@ static char *esri_wkt(GTIF *keys) {
     return NULL;
 }
 
+/** The projection of PROJ's `parameters`, which name an ellipsoid alone, upon the datum that the keys name.
+ */
+static bool take_on_datum(PJ_CONTEXT *context, const char *parameters, GTIF *keys, const GTIFDefn *definition,
+                          gp_georeference *out) {
+    if (definition->GCS <= 0 || definition->GCS == KvUserDefined) return false;
+    char code[16], name[256] = "";
+    snprintf(code, sizeof code, "%d", definition->GCS);
+    if (!GTIFKeyGetASCII(keys, GTCitationGeoKey, name, sizeof name) || name[0] == '\0')
+        snprintf(name, sizeof name, "unknown");
+    PJ *plain = proj_create(context, parameters), *whole = NULL;
+    PJ *base = proj_create_from_database(context, "EPSG", code, PJ_CATEGORY_CRS, 0, NULL);
+    bool is_projected = plain != NULL && base != NULL && proj_get_type(plain) == PJ_TYPE_PROJECTED_CRS;
+    PJ *conversion = is_projected ? proj_crs_get_coordoperation(context, plain) : NULL;
+    PJ *axes = is_projected ? proj_crs_get_coordinate_system(context, plain) : NULL;
+    if (conversion != NULL && axes != NULL)
+        whole = proj_create_projected_crs(context, name, base, conversion, axes);
+    const char *wkt = NULL;
+    if (whole != NULL)
+        wkt = proj_as_wkt(context, whole, PJ_WKT2_2019, (const char *const[]){"MULTILINE=NO", NULL});
+    bool taken = wkt != NULL && take_crs(context, wkt, 0, out);
+    proj_destroy(whole);
+    proj_destroy(axes);
+    proj_destroy(conversion);
+    proj_destroy(base);
+    proj_destroy(plain);
+    return taken;
+}
+
 /** The CRS that the keys describe. */
 static bool find_crs(PJ_CONTEXT *context, GTIF *keys, GTIFDefn *definition, gp_georeference *out) {
     bool is_projected = definition->Model != ModelTypeGeographic && definition->PCS != 0;
@@ -245,7 +274,7 @@ static bool find_crs(PJ_CONTEXT *context, GTIF *keys, GTIFDefn *definition, gp_g
         char *whole = gp_allocate(length);
         if (whole != NULL) {
             snprintf(whole, length, "%s +type=crs", parameters);
-            found = take_crs(context, whole, 0, out);
+            found = take_on_datum(context, whole, keys, definition, out) || take_crs(context, whole, 0, out);
             gp_free(whole);
         }
     }

@@ -70,7 +70,8 @@ static bool open_projection(gp_locator *locator, gp_status *status) {
         gp_fail(status, "the CRS %.80s is of another body (%s), which WGS 84 does not cover", text, body);
     proj_destroy(crs);
     if (!is_earth) return false;
-    PJ *plain = proj_create_crs_to_crs(locator->context, text, "OGC:CRS84", NULL);
+    /* EPSG:4326 and not OGC:CRS84, whose candidates PROJ ranks otherwise: GDAL's choice for NAD83. */
+    PJ *plain = proj_create_crs_to_crs(locator->context, text, "EPSG:4326", NULL);
     if (plain != NULL) locator->to_wgs84 = proj_normalize_for_visualization(locator->context, plain);
     proj_destroy(plain);
     return locator->to_wgs84 != NULL ||

@@ -198,12 +198,23 @@ class Rasters(Inspect):
             self.assertEqual(seen["planar"], file.GetMetadataItem("INTERLEAVE", "IMAGE_STRUCTURE") == "BAND" and len(bands) > 1)
         flags = bands[0].GetMaskFlags(); self.assertEqual(seen["mask"], flags == gdal.GMF_PER_DATASET); self.assertEqual(seen["alpha_band"] > 0, "alpha" in [b["role"] for b in seen["bands"]])
         place, transform = seen["georeference"], file.GetGeoTransform(can_return_null=True)
-        if transform is None: self.assertEqual((place["transform"], place["extent"]), (None, None))
+        if transform is None: self.assertEqual((place["transform"], place["extent"] is None), (None, file.GetGCPCount() == 0))
         else:
             for have, want in zip(place["transform"], transform): self.assertAlmostEqual(have, want, delta=1e-9 * max(1, abs(want)))
             corners = [gdal.ApplyGeoTransform(transform, x, y) for x in (0, file.RasterXSize) for y in (0, file.RasterYSize)]; xs, ys = zip(*corners)
             for have, want in zip(place["extent"], (min(xs), min(ys), max(xs), max(ys))): self.assertAlmostEqual(have, want, delta=1e-9 * max(1, abs(want)))
             self.assertAlmostEqual(place["pixel_size"][0], math.hypot(transform[1], transform[4]))
+        if transform is None and file.GetGCPCount() > 3:  # GDAL's own polynomial of the same order
+            way = gdal.Transformer(file, None, ["METHOD=GCP_POLYNOMIAL", "MAX_GCP_ORDER=1"]); corners = [way.TransformPoint(0, x, y)[1] for x in (0, file.RasterXSize) for y in (0, file.RasterYSize)]
+            for have, want in zip(place["extent"], (min(c[0] for c in corners), min(c[1] for c in corners), max(c[0] for c in corners), max(c[1] for c in corners))): self.assertAlmostEqual(have, want, delta=1e-6 * max(1, abs(want)))
+        if transform is not None and file.GetSpatialRef() is not None:
+            degrees = osr.SpatialReference(); degrees.ImportFromEPSG(4326); degrees.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER); source = file.GetSpatialRef(); source.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+            try: centre = osr.CoordinateTransformation(source, degrees).TransformPoint(*gdal.ApplyGeoTransform(transform, file.RasterXSize / 2, file.RasterYSize / 2))[:2]
+            except RuntimeError: centre = None  # beyond what the projection has an inverse for
+            if centre is not None and place["centre_wgs84"] is not None:
+                near = 1e-6 if "WGS" in source.GetAttrValue("DATUM") else 5e-5  # from another datum PROJ knows several ways, metres apart
+                self.assertAlmostEqual((place["centre_wgs84"][0] - centre[0] + 180) % 360, 180, delta=near); self.assertAlmostEqual(place["centre_wgs84"][1], centre[1], delta=near)
+            elif source.IsProjected(): self.assertEqual(centre, place["centre_wgs84"])
         self.assertEqual(len(place["control_points"]), file.GetGCPCount()); self.assertEqual(place["georeferenced"], transform is not None or file.GetGCPCount() > 0)
         reference = file.GetSpatialRef() or file.GetGCPSpatialRef()
         if reference is not None and reference.GetAuthorityCode(None): self.assertEqual((place["epsg"], place["crs_name"]), (int(reference.GetAuthorityCode(None)), reference.GetName()))

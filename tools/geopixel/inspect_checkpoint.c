@@ -70,7 +70,10 @@ static bool tell_reason(const char *folder, const gp_inspection *seen, gp_status
 }
 
 static sums add_up(const gp_inspection *seen) {
-    sums s = {.used = {"used"}, .never_loaded = {"never loaded"}, .unknown = {"unknown"}, .total = {"total"}};
+    sums s = {.used.name = "used",
+              .never_loaded.name = "never loaded",
+              .unknown.name = "unknown",
+              .total.name = "total"};
     for (int i = 0; i < GP_BLOCK_COUNT; i++) s.blocks[i].name = gp_block_name((gp_block)i);
     for (size_t i = 0; i < seen->tensor_count; i++) {
         const gp_inspected_tensor *tensor = &seen->tensors[i];
@@ -99,6 +102,7 @@ static void print_line(const char *name, const char *text) {
 static void print_list(const char *name, const int *values, int count) {
     printf("%s", name);
     for (int i = 0; i < count; i++) printf(i > 0 ? ", %d" : " %d", values[i]);
+    if (count == 0) printf(" none");
 }
 
 static void print_config(const gp_inspection *seen, const gp_config *config) {

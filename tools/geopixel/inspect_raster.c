@@ -2,9 +2,9 @@
 
 #include "loaders/raster/raster.h"
 #include "runtime/geopixel.h"
+#include "tools/geopixel/inspect_place.h"
 #include "tools/geopixel/inspect_text.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,12 +16,6 @@ typedef struct outlook {
     gp_status reason; /* where it is not known */
 } outlook;
 
-/** Where the raster lies, in the units of its CRS: what a transform says. */
-typedef struct extent {
-    double pixel_width, pixel_height;
-    double least_x, least_y, most_x, most_y; /* around all four corners */
-} extent;
-
 static const struct {
     const char *name, *key;
     size_t offset;
@@ -32,7 +26,6 @@ static const struct {
                     {"compute threads", "workspace", offsetof(gp_memory_plan, workspace)}};
 enum { MEMORY_PARTS = sizeof memory_parts / sizeof *memory_parts };
 
-static extent extent_of(const gp_raster_info *about);
 static void print_report(const gp_raster_info *about, const char *note, const char *model,
                          const outlook *seen);
 static json_t *report_json(const gp_raster_info *about, const char *note, const char *model,
@@ -69,20 +62,6 @@ bool gp_inspect_raster(const char *path, const gp_inspect_raster_options *option
     return done;
 }
 
-static extent extent_of(const gp_raster_info *about) {
-    const double *t = about->georeference.transform;
-    extent e = {.pixel_width = hypot(t[1], t[4]), .pixel_height = hypot(t[2], t[5])};
-    for (int corner = 0; corner < 4; corner++) {
-        double column = corner % 2 * (double)about->width, row = corner / 2 * (double)about->height;
-        double x = t[0] + column * t[1] + row * t[2], y = t[3] + column * t[4] + row * t[5];
-        if (corner == 0 || x < e.least_x) e.least_x = x;
-        if (corner == 0 || x > e.most_x) e.most_x = x;
-        if (corner == 0 || y < e.least_y) e.least_y = y;
-        if (corner == 0 || y > e.most_y) e.most_y = y;
-    }
-    return e;
-}
-
 static uint64_t memory_part(const gp_memory_plan *memory, int part) {
     uint64_t bytes;
     memcpy(&bytes, (const char *)memory + memory_parts[part].offset, sizeof bytes);
@@ -116,6 +95,7 @@ static void print_bands(const gp_raster_info *about) {
         putchar('\n');
     }
     if (about->palette != NULL) printf("  %-18s %d colours\n", "palette", about->palette_size);
+    if (about->inks) printf("  %-18s cyan, magenta, yellow, black ink\n", "colours");
     if (about->zero_is_white) printf("  %-18s 0 is white\n", "grey");
     printf("  %-18s %s\n", "mask",
            about->has_mask    ? "beside the bands"
@@ -134,34 +114,6 @@ static void print_levels(const gp_raster_info *about) {
     }
     if (about->further_pictures > 0)
         printf("  %-18s %d, not read\n", "further pictures", about->further_pictures);
-}
-
-static void print_place(const gp_raster_info *about) {
-    const gp_georeference *geo = &about->georeference;
-    puts("\nplace");
-    if (geo->crs != NULL) {
-        printf("  %-18s ", "CRS");
-        gp_print_text(geo->crs_name != NULL ? geo->crs_name : "without a name");
-        if (geo->epsg > 0) printf(", EPSG:%d", geo->epsg);
-        putchar('\n');
-    } else {
-        printf("  %-18s none\n", "CRS");
-    }
-    if (geo->has_transform) {
-        const double *t = geo->transform;
-        extent e = extent_of(about);
-        printf("  %-18s %.10g x %.10g in the CRS's units%s\n", "pixel size", e.pixel_width, e.pixel_height,
-               t[2] != 0 || t[4] != 0 ? ", rotated" : "");
-        printf("  %-18s x %.10g to %.10g, y %.10g to %.10g\n", "extent", e.least_x, e.most_x, e.least_y,
-               e.most_y);
-        printf("  %-18s %.10g, %.10g, %.10g, %.10g, %.10g, %.10g\n", "transform", t[0], t[1], t[2], t[3],
-               t[4], t[5]);
-    } else if (geo->control_point_count > 0) {
-        printf("  %-18s %zu\n", "control points", geo->control_point_count);
-    } else {
-        puts("  not georeferenced");
-    }
-    if (geo->rational) printf("  %-18s there, not read\n", "RPCs");
 }
 
 static void print_outlook(const char *model, const outlook *seen) {
@@ -199,25 +151,19 @@ static void print_report(const gp_raster_info *about, const char *note, const ch
         printf("  %-18s %.*s\n", "note", (int)length, line);
         line += length + (line[length] == '\n');
     }
-    print_place(about);
+    gp_print_place(about);
     print_outlook(model, seen);
 }
 
 /* ---- JSON ---- */
 
-/** A number; JSON has no others than finite ones, so those are texts. */
-static json_t *number_json(double number) {
-    if (isnan(number)) return json_string("nan");
-    if (isinf(number)) return json_string(number > 0 ? "inf" : "-inf");
-    return json_real(number);
-}
-
 static json_t *bands_json(const gp_raster_info *about) {
     json_t *bands = json_array();
     for (int i = 0; i < about->band_count; i++) {
         const gp_band *band = &about->bands[i];
-        json_array_append_new(bands, json_pack("{s:s,s:o}", "role", gp_band_role_name(band->role), "nodata",
-                                               band->has_nodata ? number_json(band->nodata) : json_null()));
+        json_array_append_new(bands,
+                              json_pack("{s:s,s:o}", "role", gp_band_role_name(band->role), "nodata",
+                                        band->has_nodata ? gp_json_number(band->nodata) : json_null()));
     }
     return bands;
 }
@@ -231,33 +177,6 @@ static json_t *levels_json(const gp_raster_info *about) {
                                         "block", level->block_width, level->block_height));
     }
     return overviews;
-}
-
-static json_t *place_json(const gp_raster_info *about) {
-    const gp_georeference *geo = &about->georeference;
-    json_t *points = json_array();
-    for (size_t i = 0; i < geo->control_point_count; i++) {
-        const gp_control_point *point = &geo->control_points[i];
-        json_array_append_new(
-            points, json_pack("[f,f,f,f,f]", point->column, point->row, point->x, point->y, point->z));
-    }
-    json_t *place =
-        json_pack("{s:o,s:o,s:o,s:o,s:b}", "crs", gp_json_text(geo->crs), "crs_name",
-                  gp_json_text(geo->crs_name), "epsg", geo->epsg > 0 ? json_integer(geo->epsg) : json_null(),
-                  "control_points", points, "rational_polynomials", geo->rational);
-    json_object_set_new(place, "georeferenced",
-                        json_boolean(geo->has_transform || geo->control_point_count > 0));
-    extent e = geo->has_transform ? extent_of(about) : (extent){0};
-    const double *t = geo->transform;
-    json_object_set_new(place, "transform",
-                        geo->has_transform ? json_pack("[f,f,f,f,f,f]", t[0], t[1], t[2], t[3], t[4], t[5])
-                                           : json_null());
-    json_object_set_new(place, "pixel_size",
-                        geo->has_transform ? json_pack("[f,f]", e.pixel_width, e.pixel_height) : json_null());
-    json_object_set_new(place, "extent",
-                        geo->has_transform ? json_pack("[f,f,f,f]", e.least_x, e.least_y, e.most_x, e.most_y)
-                                           : json_null());
-    return place;
 }
 
 static json_t *outlook_json(const char *model, const outlook *seen) {
@@ -294,12 +213,12 @@ static json_t *report_json(const gp_raster_info *about, const char *note, const 
                            const outlook *seen) {
     const gp_raster_level *whole = &about->levels[0];
     return json_pack(
-        "{s:s,s:o,s:s,s:s,s:i,s:i,s:s,s:i,s:o,s:s,s:b,s:[i,i],s:o,s:b,s:i,s:i,s:b,s:i,s:o,s:o,s:o}", "kind",
-        "raster", "file", gp_json_text(about->path), "format", about->format, "codec", about->codec, "width",
-        about->width, "height", about->height, "type", gp_sample_type_name(about->type), "bits", about->bits,
-        "bands", bands_json(about), "layout", layout_of(about), "planar", about->planar, "block",
+        "{s:s,s:o,s:s,s:s,s:i,s:i,s:s,s:i,s:o,s:s,s:b,s:[i,i],s:o,s:b,s:i,s:i,s:b,s:b,s:i,s:o,s:o,s:o}",
+        "kind", "raster", "file", gp_json_text(about->path), "format", about->format, "codec", about->codec,
+        "width", about->width, "height", about->height, "type", gp_sample_type_name(about->type), "bits",
+        about->bits, "bands", bands_json(about), "layout", layout_of(about), "planar", about->planar, "block",
         whole->block_width, whole->block_height, "overviews", levels_json(about), "mask", about->has_mask,
         "alpha_band", about->alpha, "palette_colours", about->palette_size, "zero_is_white",
-        about->zero_is_white, "further_pictures", about->further_pictures, "notes", notes_json(note),
-        "georeference", place_json(about), "plan", outlook_json(model, seen));
+        about->zero_is_white, "inks", about->inks, "further_pictures", about->further_pictures, "notes",
+        notes_json(note), "georeference", gp_place_json(about), "plan", outlook_json(model, seen));
 }

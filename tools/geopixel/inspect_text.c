@@ -2,6 +2,7 @@
 
 #include "kernels/base/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /** `number` with the largest unit that leaves a whole before the point: three figures, four below 10 of them.
@@ -68,6 +69,18 @@ json_t *gp_json_text(const char *text) {
     string = json_string(plain);
     gp_free(plain);
     return string;
+}
+
+json_t *gp_json_number(double number) {
+    if (isnan(number)) return json_string("nan");
+    if (isinf(number)) return json_string(number > 0 ? "inf" : "-inf");
+    return json_real(number);
+}
+
+json_t *gp_json_numbers(const double *numbers, int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(list, gp_json_number(numbers[i]));
+    return list;
 }
 
 json_t *gp_json_shape(const int64_t *shape, int rank) {

@@ -29,6 +29,10 @@ void gp_print_text(const char *text);
 /** A new JSON string; bytes beyond ASCII become '?' where the text is not UTF-8. NULL gives JSON's null. */
 json_t *gp_json_text(const char *text);
 
+/** A number; infinities and what is none, for which JSON has no numbers, are texts: "inf", "-inf", "nan". */
+json_t *gp_json_number(double number);
+json_t *gp_json_numbers(const double *numbers, int count);
+
 /** [4096, 1024]; a size below 0 is null. */
 json_t *gp_json_shape(const int64_t *shape, int rank);
 

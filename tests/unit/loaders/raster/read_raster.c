@@ -4,9 +4,11 @@
  *   about PATH                            → JSON
  *   read PATH LEVEL X Y W H BANDS         → JSON with "bytes" and "valid_bytes", then those bytes
  *   view PATH BANDS STRETCH X Y W H       → JSON with "bytes", then RGB; "-" is the default
- * An error is {"error": …}.
+ *   locate PATH X Y COLUMN ROW            → JSON: the place of (COLUMN, ROW) in the window that begins at (X,
+ * Y) An error is {"error": …}.
  */
 #include "kernels/base/memory.h"
+#include "loaders/geo/locator.h"
 #include "loaders/raster/rgb_view.h"
 
 #include <jansson.h>
@@ -99,6 +101,24 @@ static void answer_view(gp_raster *raster, char *const *fields, gp_status *statu
     free(rgb);
 }
 
+static void answer_locate(gp_raster *raster, char *const *fields, gp_status *status) {
+    gp_georeference part = {0};
+    gp_locator *locator = NULL;
+    double pixel[2] = {strtod(fields[4], NULL), strtod(fields[5], NULL)}, projected[2], degrees[2];
+    if (gp_georeference_window(&gp_raster_about(raster)->georeference, strtod(fields[2], NULL),
+                               strtod(fields[3], NULL), &part, status) &&
+        gp_locator_open(&part, &locator, status)) {
+        char *wkt = gp_crs_wkt(&part, status);
+        gp_locator_to_crs(locator, pixel, 1, projected);
+        if (wkt != NULL && gp_locator_to_wgs84(locator, pixel, 1, degrees, status))
+            print(json_pack("{s:[ff], s:[ff], s:s}", "crs", projected[0], projected[1], "wgs84", degrees[0],
+                            degrees[1], "wkt", wkt));
+        gp_free(wkt);
+    }
+    gp_locator_close(locator);
+    gp_georeference_clear(&part);
+}
+
 int main(void) {
     char line[8192], *fields[8];
     while (fgets(line, sizeof line, stdin) != NULL) {
@@ -110,6 +130,7 @@ int main(void) {
         if (count >= 2 && gp_raster_open(fields[1], &raster, &note, &status)) {
             if (strcmp(fields[0], "about") == 0) print(about(gp_raster_about(raster), &note));
             if (strcmp(fields[0], "read") == 0 && count == 8) answer_read(raster, fields, &status);
+            if (strcmp(fields[0], "locate") == 0 && count == 6) answer_locate(raster, fields, &status);
             if (strcmp(fields[0], "view") == 0 && count == 8) answer_view(raster, fields, &status);
         }
         if (gp_failed(&status)) print(json_pack("{s:s}", "error", status.message));

@@ -295,6 +295,99 @@ class Views(Base):
         have, answer = self.view(path); self.assertEqual(answer["valid_pixels"], 0); self.assertEqual(have.max(), 0)
 
 
+class Places(Base):
+    """Where pixels lie, as GDAL and the PROJ that both stand on have it."""
+
+    def place(self, name, system=None, transform=None, points=None, options=()):
+        path = self.path(name); dataset = gdal.GetDriverByName("GTiff").Create(path, 40, 30, 1, gdal.GDT_Byte, list(options))
+        if points: dataset.SetGCPs(points, system.ExportToWkt())
+        if system is not None and not points: dataset.SetProjection(system.ExportToWkt())
+        if transform: dataset.SetGeoTransform(transform)
+        dataset = None
+        return path
+
+    @staticmethod
+    def system(text):
+        system = osr.SpatialReference(); system.SetFromUserInput(text); system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER); return system
+
+    def compare(self, path, tolerance=1e-9):
+        """Transform or points, CRS, and the place of random pixels within random windows."""
+        about, dataset = self.about(path), gdal.Open(path)
+        theirs = dataset.GetSpatialRef() or dataset.GetGCPSpatialRef(); self.assertIsNotNone(theirs)
+        have = self.system(about["crs"]); self.assertTrue(have.IsSame(theirs, ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES", "CRITERION=EQUIVALENT"]), (about["crs"], theirs.ExportToWkt()))
+        if dataset.GetGCPCount() == 0:
+            np.testing.assert_allclose(about["transform"], dataset.GetGeoTransform(), rtol=1e-14, atol=1e-9)
+        else:
+            self.assertEqual(about["transform"], [])
+            np.testing.assert_allclose(about["control_points"], [(p.GCPPixel, p.GCPLine, p.GCPX, p.GCPY, p.GCPZ) for p in dataset.GetGCPs()], rtol=1e-14)
+        to_crs = gdal.Transformer(dataset, None, ["METHOD=GEOTRANSFORM"] if dataset.GetGCPCount() == 0 else ["METHOD=GCP_POLYNOMIAL"])
+        theirs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER); to_degrees = osr.CoordinateTransformation(theirs, self.system("OGC:CRS84"))
+        for _ in range(5):
+            x, y, column, row = rng.integers(0, 20), rng.integers(0, 20), rng.random() * 20, rng.random() * 10
+            answer = self.reader.ask("locate", path, x, y, column, row); self.assertNotIn("error", answer)
+            done, want = to_crs.TransformPoint(0, float(x + column), float(y + row)); self.assertTrue(done)
+            np.testing.assert_allclose(answer["crs"], want[:2], rtol=tolerance, atol=1e-6)
+            lon, lat, _ = to_degrees.TransformPoint(*want[:2])
+            np.testing.assert_allclose([(answer["wgs84"][0] - lon + 180) % 360 - 180, answer["wgs84"][1] - lat], [0, 0], atol=1e-7)  # a centimetre
+            wkt = self.system(answer["wkt"])
+            if about["epsg"]: self.assertEqual(wkt.GetAuthorityCode(None), str(about["epsg"]))
+            else: self.assertTrue(wkt.IsSame(theirs, ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES", "CRITERION=EQUIVALENT"]))
+        return about
+
+    def test_codes(self):
+        for code, x, y, pixel in ((32618, 1e5, 4.5e6, 10), (32733, 3e5, 7e6, 0.5), (3857, -8e6, 5e6, 2), (4326, 12, 47, 1e-4), (3395, 1e6, 1e6, 30), (3413, -2e5, -1e6, 100),
+                                  (3031, 3e5, 1e6, 100), (2227, 6e6, 2.1e6, 3), (2193, 1.6e6, 5.4e6, 1), (27700, 4e5, 3e5, 1), (3035, 4.3e6, 3.2e6, 25), (5070, 1e6, 2e6, 30), (32660, 8e5, 6e6, 10), (4269, -100, 40, 1e-3)):
+            with self.subTest(code=code):
+                about = self.compare(self.place("code.tif", self.system(f"EPSG:{code}"), (x, pixel, 0, y, 0, -pixel)))
+                self.assertEqual((about["epsg"], about["crs"]), (code, f"EPSG:{code}"))
+
+    def test_user_defined(self):
+        for text in ("+proj=lcc +lat_1=33 +lat_2=45 +lat_0=39 +lon_0=-96 +x_0=1000 +y_0=2000 +datum=NAD83", "+proj=aea +lat_1=20 +lat_2=50 +lat_0=10 +lon_0=15 +ellps=GRS80",
+                     "+proj=laea +lat_0=52 +lon_0=10 +x_0=1 +y_0=2 +datum=WGS84", "+proj=tmerc +lat_0=1 +lon_0=9 +k=0.9998 +x_0=5e5 +datum=WGS84", "+proj=merc +lon_0=100 +k=1 +datum=WGS84",
+                     "+proj=stere +lat_0=90 +lat_ts=71 +lon_0=-40 +datum=WGS84", "+proj=lcc +lat_1=33 +lat_2=45 +lat_0=39 +lon_0=-96 +datum=NAD83 +units=us-ft", "+proj=sinu +lon_0=0 +R=6371007.181",
+                     "+proj=eqc +lat_ts=30 +lon_0=5 +datum=WGS84", "+proj=aeqd +lat_0=40 +lon_0=-100 +datum=WGS84"):
+            with self.subTest(text): self.compare(self.place("own.tif", self.system(text), (1e5, 20, 0, 3e5, 0, -20)))
+
+    def test_transforms(self):
+        system = self.system("EPSG:32633")
+        for transform in ((5e5, 10, 0, 5e6, 0, -10), (5e5, 8, 3, 5e6, 2.5, -9), (5e5, 10, 0, 5e6, 0, 10), (5e5, 0, 7, 5e6, -7, 0)):
+            for point in ((), ("GTIFF_POINT",)):
+                with self.subTest(transform=transform, point=point):
+                    path = self.path("t.tif"); dataset = gdal.GetDriverByName("GTiff").Create(path, 40, 30, 1)
+                    dataset.SetProjection(system.ExportToWkt()); dataset.SetGeoTransform(transform)
+                    if point: dataset.SetMetadataItem("AREA_OR_POINT", "Point")
+                    dataset = None; self.compare(path)
+
+    def test_control_points(self):
+        system = self.system("EPSG:32633")
+        for count in (3, 4, 5, 6, 9, 20):
+            with self.subTest(count):
+                points = [gdal.GCP(5e5 + 9 * c + 2 * r + 1e-3 * c * r + float(rng.normal()), 5e6 + c - 11 * r + float(rng.normal()), 7.0, float(c), float(r)) for c, r in rng.random((count, 2)) * (40, 30)]
+                about = self.compare(self.place("gcp.tif", system, points=points), 1e-8); self.assertEqual(len(about["control_points"]), count)
+
+    def test_nothing_or_rubbish(self):
+        path = self.place("plain.tif"); about = self.about(path); self.assertEqual((about["format"], about["transform"], about["crs"], about["note"]), ("TIFF", [], None, None))
+        self.assertIn("not georeferenced", self.reader.ask("locate", path, 0, 0, 1, 1)["error"])
+        path = self.place("rpc.tif"); dataset = gdal.Open(path, gdal.GA_Update)
+        coefficients = " ".join(["1"] + ["0"] * 19)
+        dataset.SetMetadata({"LINE_OFF": "15", "SAMP_OFF": "20", "LAT_OFF": "40", "LONG_OFF": "10", "HEIGHT_OFF": "0", "LINE_SCALE": "15", "SAMP_SCALE": "20", "LAT_SCALE": "1", "LONG_SCALE": "1", "HEIGHT_SCALE": "500",
+                             "LINE_NUM_COEFF": coefficients, "LINE_DEN_COEFF": coefficients, "SAMP_NUM_COEFF": coefficients, "SAMP_DEN_COEFF": coefficients}, "RPC"); dataset = None
+        about = self.about(path); self.assertIn("RPC", about["note"]); self.assertEqual(about["transform"], [])
+        path = self.place("good.tif", self.system("EPSG:32633"), (5e5, 10, 0, 5e6, 0, -10)); data = read_bytes(path)
+        at = data.index(bytes((1, 0, 1, 0)))  # the keys' version
+        for _ in range(60):  # damage among the keys: an answer or an error, never a crash
+            damaged = bytearray(data); damaged[at + int(rng.integers(0, 60))] = int(rng.integers(256))
+            with open(self.path("bad.tif"), "wb") as f: f.write(damaged)
+            self.assertIsInstance(self.reader.ask("about", self.path("bad.tif")), dict)
+        damaged = bytearray(data); damaged[at + 6] = 200  # more keys than there are
+        with open(self.path("bad.tif"), "wb") as f: f.write(damaged)
+        about = self.about(self.path("bad.tif")); self.assertIn("contradicts itself", about["note"]); self.assertIsNone(about["crs"]); self.assertNotEqual(about["transform"], [])
+
+    def test_not_on_earth(self):
+        path = self.place("moon.tif", self.system("+proj=eqc +R=1737400"), (0, 100, 0, 0, 0, -100))
+        self.assertIn("another body", self.reader.ask("locate", path, 0, 0, 1, 1)["error"])
+
+
 class Refused(Base):
     def refuse(self, path, *words, fields=None):
         answer = self.reader.ask(*(fields or ("about", path))); self.assertIn("error", answer)
