@@ -21,6 +21,17 @@ struct gp_request {
     gp_event_type final;
 };
 
+struct gp_session {
+    gp_engine *engine;
+    gp_image image;
+    gp_keep keep; /* touched by the engine's thread alone */
+
+    /* Guarded by the engine's mutex. */
+    int requests; /* queued or running */
+    bool closed;
+    gp_session *next; /* of those that are to be closed */
+};
+
 struct gp_engine {
     gp_backend *backend;
     gp_model model;
@@ -32,12 +43,15 @@ struct gp_engine {
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t mutex;
-    pthread_cond_t changed; /* the queue, or `closing` */
+    pthread_cond_t changed; /* the queue, a session, or `closing` */
     gp_request *first, *last, *running;
+    gp_session *closing_sessions;
     bool closing;
 };
 
 static void *serve(void *argument);
+static bool close_session(gp_engine *engine);
+static bool check_image(const gp_image *image, gp_status *status);
 static bool copy_options(const gp_request_options *options, gp_request_options *copy);
 static void free_options(gp_request_options *copy);
 static void free_request(gp_request *request);
@@ -155,42 +169,95 @@ static void finish_request(gp_request *request, gp_event_type final) {
     pthread_mutex_unlock(&request->mutex);
 }
 
-/** The engine's thread: requests in their order until closing finds the queue empty. */
+/** The engine's thread: requests in their order, and sessions that close, until closing finds neither. */
 static void *serve(void *argument) {
     gp_engine *engine = argument;
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
-        while (engine->first == NULL && !engine->closing) pthread_cond_wait(&engine->changed, &engine->mutex);
+        while (close_session(engine)) continue;
+        if (engine->first == NULL && !engine->closing) {
+            pthread_cond_wait(&engine->changed, &engine->mutex);
+            continue;
+        }
         gp_request *request = engine->first;
         if (request == NULL) break;
         engine->first = request->next;
         if (engine->first == NULL) engine->last = NULL;
         engine->running = request;
+        gp_session *session = request->question.options.session;
         pthread_mutex_unlock(&engine->mutex);
         gp_run run = {.model = &engine->model,
                       .workplace = &engine->workplace,
+                      .keep = session != NULL ? &session->keep : NULL,
                       .observer = engine->observer,
                       .on_warning = engine->on_warning,
                       .warning_user = engine->user};
         gp_event_type final = gp_run_request(&run, &request->question);
         pthread_mutex_lock(&engine->mutex);
         engine->running = NULL;
+        if (session != NULL) session->requests--;
         finish_request(request, final);
     }
     pthread_mutex_unlock(&engine->mutex);
     return NULL;
 }
 
+/* ---- sessions ---- */
+
+gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status *status) {
+    if (!check_image(image, status)) return NULL;
+    gp_session *session = gp_allocate_zeroed(1, sizeof *session);
+    if (session == NULL) {
+        gp_fail(status, "no memory for a session");
+        return NULL;
+    }
+    session->engine = engine;
+    session->image = *image;
+    return session;
+}
+
+void gp_session_close(gp_session *session) {
+    if (session == NULL) return;
+    gp_engine *engine = session->engine;
+    pthread_mutex_lock(&engine->mutex);
+    session->next = engine->closing_sessions;
+    engine->closing_sessions = session;
+    pthread_cond_broadcast(&engine->changed);
+    while (!session->closed) pthread_cond_wait(&engine->changed, &engine->mutex);
+    pthread_mutex_unlock(&engine->mutex);
+    gp_free(session);
+}
+
+/** Closes a session that waits for it and has no requests any more; false when there is none. The mutex is
+ * held. */
+static bool close_session(gp_engine *engine) {
+    gp_session **link = &engine->closing_sessions;
+    while (*link != NULL && (*link)->requests > 0) link = &(*link)->next;
+    gp_session *session = *link;
+    if (session == NULL) return false;
+    *link = session->next;
+    gp_keep_close(&session->keep, engine->backend); /* on this thread: the device works for no request now */
+    session->closed = true;
+    pthread_cond_broadcast(&engine->changed);
+    return true;
+}
+
 /* ---- requests ---- */
 
 gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_status *status) {
+    gp_session *session = options->session;
     if (!check_options(options, status)) return NULL;
+    if (session != NULL && session->engine != engine) {
+        gp_fail(status, "the session is another engine's");
+        return NULL;
+    }
     gp_request *request = gp_allocate_zeroed(1, sizeof *request);
     if (request == NULL || !copy_options(options, &request->question.options)) {
         gp_free(request);
         gp_fail(status, "no memory for a request");
         return NULL;
     }
+    if (session != NULL) request->question.options.image = session->image;
     pthread_mutex_init(&request->mutex, NULL);
     pthread_cond_init(&request->ended, NULL);
     pthread_mutex_lock(&engine->mutex);
@@ -201,6 +268,7 @@ gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_s
         else
             engine->first = request;
         engine->last = request;
+        if (session != NULL) session->requests++;
         pthread_cond_broadcast(&engine->changed);
     }
     pthread_mutex_unlock(&engine->mutex);
@@ -234,13 +302,17 @@ static void free_request(gp_request *request) {
     gp_free(request);
 }
 
-static bool check_options(const gp_request_options *options, gp_status *status) {
-    const gp_image *image = &options->image;
+static bool check_image(const gp_image *image, gp_status *status) {
     if (image->pixels == NULL || image->width <= 0 || image->height <= 0)
         return gp_fail(status, "the picture has no pixels: %d x %d", image->width, image->height);
     if (image->stride != 0 && image->stride < 3 * (size_t)image->width)
         return gp_fail(status, "the picture's stride is %zu bytes; a row of %d pixels has %zu", image->stride,
                        image->width, 3 * (size_t)image->width);
+    return true;
+}
+
+static bool check_options(const gp_request_options *options, gp_status *status) {
+    if (options->session == NULL && !check_image(&options->image, status)) return false;
     if (options->prompt == NULL || options->prompt[0] == '\0') return gp_fail(status, "the prompt is empty");
     if (options->on_event == NULL) return gp_fail(status, "a request needs on_event");
     if (options->crops < 0 || options->max_crops < 0 || options->max_new_tokens < 0)

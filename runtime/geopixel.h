@@ -193,12 +193,30 @@ typedef struct gp_event {
     };
 } gp_event;
 
+typedef struct gp_session gp_session;
+
+/**
+ * Opens a session: several questions about one picture, asked by gp_request_options.session. What one
+ * question computes is kept for the next: the picture's tokens and maps, and keys and values of the prompt's
+ * beginning as far as it is the same, so that an earlier turn is not computed again. Answers are the same to
+ * the bit as without a session. Memory is held from the first question on. The pixels are borrowed and must
+ * not change until gp_session_close. NULL with `status` set when the picture is unusable.
+ */
+GP_API gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status *status);
+
+/**
+ * Waits for the final events of the session's requests and frees what was kept. Not from on_event; before
+ * gp_engine_close. NULL is allowed.
+ */
+GP_API void gp_session_close(gp_session *session);
+
 typedef struct gp_request gp_request;
 
 /**
  * What is asked. Zero means the default for every number. All but the picture's pixels is copied.
  */
 typedef struct gp_request_options {
+    gp_session *session; /* of the same engine: the picture is the session's, and `image` is not looked at */
     gp_image image;
     const char *prompt;     /* the question; `<ImageHere>` in it places the image, else it comes first */
     const gp_turn *history; /* earlier turns, oldest first */

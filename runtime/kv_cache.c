@@ -2,7 +2,7 @@
 
 #include "kernels/base/memory.h"
 
-static void upload_pages(gp_page_table *table, gp_kv_cache *cache, int32_t first);
+static void upload_pages(gp_page_table *table, const gp_kv_cache *cache, int32_t first);
 
 uint64_t gp_kv_cache_bytes(const gp_backend *backend, int layers, int kv_heads, int head_dim, int32_t pages) {
     return (uint64_t)layers * (uint64_t)pages * backend->ops->kv_page_bytes(kv_heads, head_dim);
@@ -44,6 +44,40 @@ void gp_kv_cache_close(gp_kv_cache *cache) {
     *cache = (gp_kv_cache){0};
 }
 
+/** A host list of page numbers, longer; false, with the list as it was, without memory. */
+static bool grow_list(int32_t **list, int32_t old_count, int32_t count) {
+    int32_t *grown = gp_grow(*list, (size_t)old_count * sizeof **list, (size_t)count * sizeof **list);
+    if (grown != NULL) *list = grown;
+    return grown != NULL;
+}
+
+bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status) {
+    gp_backend *backend = cache->backend;
+    int32_t old_count = cache->page_count;
+    if (page_count <= old_count) return true;
+    bool done = grow_list(&cache->free_pages, old_count, page_count) &&
+                grow_list(&cache->references, old_count, page_count);
+    for (int i = 0; i < cache->layers && done;
+         i++) { /* a layer at a time: the old ones are not all there twice */
+        void *pages = backend->ops->allocate(backend, (size_t)page_count * cache->page_bytes);
+        done = pages != NULL;
+        if (!done) break; /* layers that are longer already do no harm */
+        backend->ops->copy(backend, pages, cache->layer_pages[i], (size_t)old_count * cache->page_bytes);
+        backend->ops->release(backend, cache->layer_pages[i]);
+        cache->layer_pages[i] = pages;
+    }
+    if (!done)
+        return gp_fail(status, "no memory for a KV cache of %d pages in %d layers, %d until now: %.1f MiB",
+                       page_count, cache->layers, old_count,
+                       (double)((uint64_t)cache->layers * (uint64_t)page_count * cache->page_bytes) / 0x1p20);
+    for (int32_t page = page_count - 1; page >= old_count; page--) {
+        cache->free_pages[cache->free_count++] = page;
+        cache->references[page] = 0;
+    }
+    cache->page_count = page_count;
+    return true;
+}
+
 bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status) {
     *table = (gp_page_table){.capacity = capacity};
     table->pages = gp_allocate((size_t)capacity * sizeof *table->pages);
@@ -53,6 +87,21 @@ bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capac
     backend->ops->release(backend, table->device_pages);
     *table = (gp_page_table){0};
     return gp_fail(status, "no memory for a table of %d pages", capacity);
+}
+
+bool gp_page_table_grow(gp_page_table *table, const gp_kv_cache *cache, int32_t capacity, gp_status *status) {
+    gp_backend *backend = cache->backend;
+    if (capacity <= table->capacity) return true;
+    int32_t *device = backend->ops->allocate(backend, (size_t)capacity * sizeof *device);
+    if (device == NULL || !grow_list(&table->pages, table->capacity, capacity)) {
+        backend->ops->release(backend, device);
+        return gp_fail(status, "no memory for a table of %d pages", capacity);
+    }
+    backend->ops->release(backend, table->device_pages);
+    table->device_pages = device;
+    table->capacity = capacity;
+    upload_pages(table, cache, 0);
+    return true;
 }
 
 void gp_page_table_close(gp_page_table *table, gp_kv_cache *cache) {
@@ -113,7 +162,7 @@ void gp_page_table_release(gp_page_table *table, gp_kv_cache *cache) {
     }
 }
 
-static void upload_pages(gp_page_table *table, gp_kv_cache *cache, int32_t first) {
+static void upload_pages(gp_page_table *table, const gp_kv_cache *cache, int32_t first) {
     cache->backend->ops->upload(cache->backend, table->device_pages + first, table->pages + first,
                                 (size_t)(table->count - first) * sizeof *table->pages);
 }

@@ -36,8 +36,15 @@ bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int k
                       int32_t page_count, gp_status *status);
 void gp_kv_cache_close(gp_kv_cache *cache);
 
+/** Makes an open cache hold `page_count` pages, where it holds fewer; what is written stays. On failure it is
+ * as it was. */
+bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status);
+
 /** A table for at most `capacity` pages. */
 bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status);
+
+/** Makes an open table hold `capacity` pages, where it holds fewer; on failure it is as it was. */
+bool gp_page_table_grow(gp_page_table *table, const gp_kv_cache *cache, int32_t capacity, gp_status *status);
 
 /** Gives its pages back, then frees the table. */
 void gp_page_table_close(gp_page_table *table, gp_kv_cache *cache);

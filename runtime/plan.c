@@ -73,9 +73,9 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
                     const gp_division *division, gp_plan *plan) {
     const gp_language *language = &model->language;
     int width = options->width, height = options->height;
-    gp_arena kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
-    gp_plan_kept(model, width, height, division->image_tokens, plan->max_new_tokens, &kept,
-                 &(gp_kept_buffers){0});
+    gp_arena seen = {0}, kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
+    gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
+    gp_plan_kept(model, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
     gp_plan_picture(model, width, height, division, &picture, &(gp_picture_buffers){0});
     gp_plan_language(model, plan->prompt_tokens, &text, &(gp_language_buffers){0});
     gp_grounding_layout(&model->grounding, width, height, &ground, &(gp_grounding_buffers){0});
@@ -90,7 +90,7 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
         .kv_cache = gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
                                       language->config.num_key_value_heads, language->head_dim,
                                       gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
-        .activations = kept.peak + stage + (uint64_t)width * (uint64_t)height,
+        .activations = seen.peak + kept.peak + stage + (uint64_t)width * (uint64_t)height,
         .workspace = backend->workspace_bytes};
 }
 
@@ -112,19 +112,23 @@ bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, i
                      &limits, division, status);
 }
 
-void gp_plan_kept(const gp_model *model, int width, int height, int64_t image_tokens, int max_new_tokens,
-                  gp_arena *arena, gp_kept_buffers *buffers) {
+void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_tokens, gp_arena *arena,
+                  gp_seen_buffers *buffers) {
+    gp_grounding_layout_maps(&model->grounding, arena, &buffers->maps);
+    buffers->source = gp_arena_take(arena, (size_t)width * (size_t)height, 3);
+    buffers->image_tokens = gp_arena_take(
+        arena, (size_t)image_tokens * (size_t)model->config.language.hidden_size, sizeof(float));
+}
+
+void gp_plan_kept(const gp_model *model, int width, int height, int max_new_tokens, gp_arena *arena,
+                  gp_kept_buffers *buffers) {
     const gp_language_config *language = &model->config.language;
-    size_t pixels = (size_t)width * (size_t)height;
     size_t hidden = (size_t)language->hidden_size, vocabulary = (size_t)language->vocab_size;
-    buffers->source = gp_arena_take(arena, pixels, 3);
-    buffers->image_tokens = gp_arena_take(arena, (size_t)image_tokens * hidden, sizeof(float));
     buffers->seg_hidden = gp_arena_take(arena, (size_t)max_new_tokens * hidden, sizeof(float));
     buffers->logits = gp_arena_take(arena, vocabulary, sizeof(float));
     buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
     buffers->token = gp_arena_take(arena, 1, sizeof(int32_t));
-    gp_grounding_layout_maps(&model->grounding, arena, &buffers->maps);
-    buffers->mask_pixels = gp_arena_take(arena, pixels, 1);
+    buffers->mask_pixels = gp_arena_take(arena, (size_t)width * (size_t)height, 1);
 }
 
 void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
@@ -138,9 +142,8 @@ void gp_plan_picture(const gp_model *model, int width, int height, const gp_divi
     gp_vision_layout(&model->vision, division->rows, division->columns, arena, &buffers->vision);
 }
 
-void gp_plan_language(const gp_model *model, int64_t prompt_tokens, gp_arena *arena,
-                      gp_language_buffers *buffers) {
-    int64_t rows = prompt_tokens < GP_PREFILL_ROWS ? prompt_tokens : GP_PREFILL_ROWS;
+void gp_plan_language(const gp_model *model, int64_t tokens, gp_arena *arena, gp_language_buffers *buffers) {
+    int64_t rows = tokens < GP_PREFILL_ROWS ? tokens : GP_PREFILL_ROWS;
     gp_language_layout(&model->language, rows, arena, buffers);
 }
 

@@ -25,19 +25,28 @@ int64_t gp_plan_context(const gp_config *config);
 bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, int64_t text,
                       int max_new_tokens, gp_division *division, gp_status *status);
 
-/** The buffers that live from stage to stage, backend memory. */
-typedef struct gp_kept_buffers {
+/** What is known of a picture, whatever is asked of it; backend memory. */
+typedef struct gp_seen_buffers {
+    gp_grounding_maps maps;
     uint8_t *source;     /* [height, width, 3] */
     float *image_tokens; /* [image tokens, hidden] */
-    float *seg_hidden;   /* [max_new_tokens, hidden] */
-    float *logits;       /* [vocabulary] */
+} gp_seen_buffers;
+
+/** The image tokens, whose number may change between questions, come last: the others stay in their places.
+ */
+void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_tokens, gp_arena *arena,
+                  gp_seen_buffers *buffers);
+
+/** The other buffers that live from stage to stage, backend memory. */
+typedef struct gp_kept_buffers {
+    float *seg_hidden; /* [max_new_tokens, hidden] */
+    float *logits;     /* [vocabulary] */
     int32_t *order, *token;
-    gp_grounding_maps maps;
     uint8_t *mask_pixels; /* [height, width] */
 } gp_kept_buffers;
 
-void gp_plan_kept(const gp_model *model, int width, int height, int64_t image_tokens, int max_new_tokens,
-                  gp_arena *arena, gp_kept_buffers *buffers);
+void gp_plan_kept(const gp_model *model, int width, int height, int max_new_tokens, gp_arena *arena,
+                  gp_kept_buffers *buffers);
 
 /** The buffers of preparation and vision: the divided picture; the encoder's stand beside it. */
 typedef struct gp_picture_buffers {
@@ -48,9 +57,9 @@ typedef struct gp_picture_buffers {
 void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
                      gp_arena *arena, gp_picture_buffers *buffers);
 
-/** The language model's buffers for the rows of the prompt that go through it together. */
-void gp_plan_language(const gp_model *model, int64_t prompt_tokens, gp_arena *arena,
-                      gp_language_buffers *buffers);
+/** The language model's buffers for the rows of a prompt that go through it together, of `tokens` to be
+ * computed. */
+void gp_plan_language(const gp_model *model, int64_t tokens, gp_arena *arena, gp_language_buffers *buffers);
 
 /** Masks of an answer that are decoded together, and the decoder's buffers for them. */
 int gp_plan_masks(const gp_model *model, int masks, gp_arena *arena, gp_mask_buffers *buffers);

@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include "runtime/kv_cache.h"
-#include "runtime/model.h"
+#include "runtime/keep.h"
 #include "runtime/observe.h"
 
 #include <stdatomic.h>
@@ -21,7 +20,7 @@ typedef struct gp_workplace {
     gp_backend *backend;
     gp_arena kept;  /* what lives from one stage to the next */
     gp_arena stage; /* what one stage needs */
-    gp_kv_cache cache;
+    gp_keep keep;   /* of requests without a session */
 } gp_workplace;
 
 void gp_workplace_close(gp_workplace *workplace);
@@ -30,6 +29,7 @@ void gp_workplace_close(gp_workplace *workplace);
 typedef struct gp_run {
     const gp_model *model;
     gp_workplace *workplace;
+    gp_keep *keep;               /* the session's; NULL without one */
     const gp_observer *observer; /* NULL but in parity tests */
     void (*on_warning)(void *user, const char *line);
     void *warning_user;

@@ -9,9 +9,10 @@
 
 static _Atomic(gp_request *) cancelled_by_signal;
 static atomic_int signals;
+static atomic_bool asked_to_end;
 
 static void on_signal(int number) {
-    (void)number;
+    if (number == SIGTERM) atomic_store(&asked_to_end, true);
     if (atomic_fetch_add(&signals, 1) > 0) {
         gp_output_remove_all();
         _exit(GP_EXIT_INTERRUPTED);
@@ -35,4 +36,10 @@ void gp_interrupt_cancels(gp_request *request) {
 
 bool gp_interrupted(void) {
     return atomic_load(&signals) > 0;
+}
+
+bool gp_interrupt_forget(void) {
+    if (atomic_load(&asked_to_end)) return false;
+    atomic_store(&signals, 0);
+    return true;
 }

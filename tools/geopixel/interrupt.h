@@ -11,3 +11,6 @@ void gp_interrupt_watch(void);
 void gp_interrupt_cancels(gp_request *request);
 
 bool gp_interrupted(void);
+
+/** Ctrl-C was obeyed, and the next one is the first again. False, and nothing is forgotten, after SIGTERM. */
+bool gp_interrupt_forget(void);

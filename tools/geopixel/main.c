@@ -1,5 +1,6 @@
 /** The program `geopixel`: a client of geopixel.h, one file a command. */
 #include "runtime/geopixel.h"
+#include "tools/geopixel/command_chat.h"
 #include "tools/geopixel/command_inspect.h"
 #include "tools/geopixel/command_run.h"
 #include "tools/geopixel/exit_codes.h"
@@ -12,6 +13,7 @@ static const struct {
     int (*run)(int count, char **arguments);
 } commands[] = {
     {"run", "ask about a picture; text to standard output, masks to files", gp_command_run},
+    {"chat", "a conversation about a picture", gp_command_chat},
     {"inspect", "what a checkpoint, a weight file or a raster holds", gp_command_inspect},
 };
 

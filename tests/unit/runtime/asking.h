@@ -6,6 +6,8 @@
 #include "runtime/engine.h"
 #include "tests/check.h"
 
+#include <sched.h>
+
 /** Everything that the events brought. */
 typedef struct heard {
     char text[8192]; /* the pieces, joined */
@@ -28,8 +30,10 @@ static inline void hear(void *user, const gp_event *event) {
     if (event->type == GP_EVENT_TEXT) {
         strncat(all->text, event->text.text, sizeof all->text - strlen(all->text) - 1);
         all->texts++;
-        if (all->cancel_after > 0 && (int)all->texts == all->cancel_after && all->request != NULL)
+        if (all->cancel_after > 0 && (int)all->texts == all->cancel_after) {
+            while (all->request == NULL) sched_yield(); /* submit is about to set it */
             gp_request_cancel(all->request);
+        }
     } else if (event->type == GP_EVENT_MASK) {
         const gp_mask *mask = &event->mask;
         CHECK((size_t)mask->index == all->masks++, "masks come in order");

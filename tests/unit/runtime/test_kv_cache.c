@@ -71,8 +71,21 @@ int main(void) {
     CHECK(!gp_page_table_reserve(&tables[2], &cache, 64 * PAGES + 1, &status) &&
               strstr(status.message, "13") != NULL,
           "%s", status.message);
+    int32_t first = tables[0].pages[0];
+    REQUIRE(gp_kv_cache_grow(&cache, PAGES + 5, &status) &&
+                gp_page_table_grow(&tables[0], &cache, PAGES + 5, &status),
+            "%s", status.message);
+    layer = cache.layer_pages[1];
+    CHECK(tables[0].pages[0] == first && tables[0].device_pages[0] == first &&
+              layer[(size_t)(first + 1) * cache.page_bytes - 1] == 7,
+          "what was written before growing is there");
+    gp_page_table_release(&tables[1], &cache);
+    CHECK(gp_page_table_reserve(&tables[0], &cache, 64 * (PAGES + 5), &status), "%s", status.message);
+    memset(layer + (size_t)(PAGES + 4) * cache.page_bytes, 1, cache.page_bytes);
+    gp_page_table_release(&tables[0], &cache);
+    CHECK(cache.free_count == PAGES + 5, "%d pages are free of %d", cache.free_count, PAGES + 5);
     for (int t = 0; t < TABLES; t++) gp_page_table_close(&tables[t], &cache);
-    CHECK(cache.free_count == PAGES, "all pages come back: %d", cache.free_count);
+    CHECK(cache.free_count == PAGES + 5, "all pages come back: %d", cache.free_count);
     gp_kv_cache_close(&cache);
     gp_status_clear(&status);
     gp_backend_close(backend);

@@ -1,0 +1,101 @@
+#include "tools/geopixel/asking.h"
+
+#include "kernels/base/memory.h"
+#include "tools/geopixel/interrupt.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool gp_asking_check(const gp_asking_options *options, gp_status *status) {
+    if (options->model == NULL) return gp_fail(status, "--model is missing: the checkpoint's folder");
+    if (options->quiet && options->verbose)
+        return gp_fail(status, "--quiet and --verbose exclude each other");
+    return gp_scene_check(&options->scene, status);
+}
+
+bool gp_asking_read_scene(const gp_asking *asking, const gp_scene_options *options, gp_scene *scene,
+                          gp_status *status) {
+    gp_status note = {0};
+    bool done = gp_scene_read(options, scene, &note, status);
+    for (const char *line = note.message; done && line != NULL;) {
+        const char *end = strchr(line, '\n');
+        if (!asking->options->quiet)
+            fprintf(stderr, "geopixel: note: %.*s\n", (int)(end != NULL ? end - line : (long)strlen(line)),
+                    line);
+        line = end != NULL ? end + 1 : NULL;
+    }
+    gp_status_clear(&note);
+    return done;
+}
+
+static void on_warning(void *user, const char *line) {
+    gp_asking *asking = user;
+    if (asking->options->quiet) return;
+    gp_terminal_clear(&asking->terminal);
+    fprintf(stderr, "geopixel: warning: %s\n", line);
+}
+
+bool gp_asking_open(gp_asking *asking, gp_status *status) {
+    const gp_asking_options *o = asking->options;
+    gp_terminal_open(&asking->terminal, o->quiet);
+    gp_terminal_note(&asking->terminal, "loading the model");
+    asking->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
+                                                         .device = (gp_device)o->device,
+                                                         .threads = (int)o->threads,
+                                                         .on_warning = on_warning,
+                                                         .user = asking},
+                                    status);
+    return asking->engine != NULL;
+}
+
+static void on_event(void *user, const gp_event *event) {
+    gp_asking *asking = user;
+    if (event->type == GP_EVENT_TEXT)
+        gp_terminal_text(&asking->terminal, event->text.text, event->text.length);
+    else if (event->type == GP_EVENT_PROGRESS)
+        gp_terminal_progress(&asking->terminal, event->progress.stage, event->progress.done,
+                             event->progress.total);
+    else if (event->type == GP_EVENT_ERROR)
+        asking->failure = gp_copy_text(event->error);
+    else
+        gp_answer_take(&asking->answer, event);
+}
+
+gp_event_type gp_asking_ask(gp_asking *asking, gp_request_options request, gp_status *status) {
+    const gp_asking_options *o = asking->options;
+    gp_answer_clear(&asking->answer);
+    gp_free(asking->failure);
+    asking->failure = NULL;
+    request.crops = (int)o->crops;
+    request.max_crops = (int)o->max_crops;
+    request.max_new_tokens = (int)o->max_new_tokens;
+    request.sampling = (gp_sampling){(float)o->temperature, (float)o->top_p, (uint64_t)o->seed};
+    request.on_event = on_event;
+    request.user = asking;
+    gp_request *running = gp_submit(asking->engine, &request, status);
+    if (running == NULL) return GP_EVENT_ERROR;
+    gp_interrupt_cancels(running);
+    gp_event_type end = gp_request_wait(running);
+    gp_interrupt_cancels(NULL);
+    gp_request_release(running);
+    if (end == GP_EVENT_ERROR) gp_fail(status, "%s", asking->failure != NULL ? asking->failure : "failed");
+    if (end == GP_EVENT_DONE && asking->answer.out_of_memory) {
+        gp_fail(status, "no memory for the answer");
+        return GP_EVENT_ERROR;
+    }
+    return end;
+}
+
+bool gp_asking_end_text(gp_asking *asking, gp_status *status) {
+    gp_terminal_end_text(&asking->terminal);
+    gp_terminal_clear(&asking->terminal);
+    return (ferror(stdout) == 0 && fflush(stdout) == 0) ||
+           gp_fail(status, "standard output cannot be written");
+}
+
+void gp_asking_close(gp_asking *asking) {
+    gp_engine_close(asking->engine);
+    gp_answer_clear(&asking->answer);
+    gp_free(asking->failure);
+    *asking = (gp_asking){0};
+}
