@@ -116,7 +116,7 @@ class Vectors(Base):
                 equal = osr.CoordinateTransformation(system(srs), system("EPSG:6933"))
                 for mask, properties, world, geometry, to_degrees in self.check(srs, transform):
                     flat = geometry.Clone(); flat.Segmentize(max(abs(transform[1]), abs(transform[5])) / 4); flat.Transform(equal)
-                    self.assertAlmostEqual(properties["area_m2"] / flat.Area(), 1, delta=1e-4)  # edges stray by a hundredth of a pixel at most, opposite ones alike; a sphere would be off by 3e-3
+                    self.assertAlmostEqual(properties["area_m2"] / flat.Area(), 1, delta=1e-3)  # edges stray by a hundredth of a pixel at most, opposite ones mostly alike; a sphere would be off by 3e-3
                     true = geometry.Clone(); true.Segmentize(max(abs(transform[1]), abs(transform[5])) / 4); true.Transform(to_degrees)
                     self.assertLess(true.SymDifference(world).Area() / true.Area(), 0.02)
                 self.validate_package()
@@ -129,10 +129,10 @@ class Vectors(Base):
                 to_equal = osr.CoordinateTransformation(system(srs), equal)
                 for mask, properties, world, geometry, to_degrees in self.check(srs, transform, count=6):
                     flat = geometry.Clone(); flat.Segmentize(transform[1] / 8); flat.Transform(to_equal)
-                    self.assertAlmostEqual(properties["area_m2"] / flat.Area(), 1, delta=2e-3)  # pixels of 4 to 50 km
+                    self.assertAlmostEqual(properties["area_m2"] / flat.Area(), 1, delta=2e-5 + 0.007 * geometry.Boundary().Length() / transform[1] / mask.sum())  # an edge strays by 0.01 pixel in its middle, by 2/3 of that in the mean
                     # what was cut, taken to an equal-area plane again, has the same area
                     back = world.Clone(); back.Segmentize(0.05)
-                    back.Transform(osr.CoordinateTransformation(system("EPSG:4326"), equal)); self.assertAlmostEqual(back.MakeValid().Area() / flat.Area(), 1, delta=3e-3)
+                    back.Transform(osr.CoordinateTransformation(system("EPSG:4326"), equal)); self.assertAlmostEqual(back.Area() / flat.Area(), 1, delta=3e-3)
 
     def test_no_place(self):
         masks = self.write(3, 50, 40); document = json.load(open(self.path("o.geojson"))); self.assertEqual(document["coordinates_are"], "pixels")

@@ -3,8 +3,8 @@
  * ends by a hundredth of a pixel the edge is halved, and again. Longitudes run on beyond ±180° where the ring
  * does. A ring that stays within is done; of the others GEOS takes the parts between −180° and 180°, 180° and
  * 540°, …, each moved to its place. A ring that comes back 360° further has gone round a pole, and is closed
- * over ±90°. Polar grids like to have the pole in a corner of pixels, where no longitude is: such a polygon
- * is moved by a thousandth of a pixel.
+ * over ±90°. Polar grids like to have the pole in a corner of pixels, where no longitude is: then all is
+ * moved by a thousandth of a pixel.
  */
 #include "tools/geopixel/outputs/world.h"
 
@@ -14,10 +14,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 12, TURNS_MAX = 2 };
-static const double STRAY_MAX = 0.01;             /* pixels */
-static const double POLE_NEAR = 1e-7;             /* degrees: a centimetre */
-static const double POLE_SHIFT[2] = {1e-3, 7e-4}; /* pixels */
+enum { DEPTH_MAX = 20, TURNS_MAX = 2 };
+static const double STRAY_MAX = 0.01, STRAY_OF_POLE = 0.05; /* pixels */
+static const double POLE_NEAR = 1e-7;                       /* degrees: a centimetre */
+#define POLE_SHIFT 1e-3                                     /* pixels */
+/* Coordinates are whole multiples of 2^-30 degrees, a tenth of a millimetre: then ±360° changes no bit of
+ * them, and corners in which rings meet stay the same. */
+static const double GRID = 0x1p-30;
 /* Degrees of longitude. Between two points of a ring the line is straight in degrees, for the area it is a
  * geodesic: they part by 0.3 m at most over this length. */
 static const double AREA_STEP = 0.05;
@@ -36,38 +39,47 @@ typedef struct world_ring {
     bool at_pole; /* a point of it is where no longitude is */
 } world_ring;
 
-static bool project_polygon(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
-                            world_ring *rings, gp_status *status);
+static bool project_ring(const gp_ring *ring, const double shift[2], const gp_locator *locator,
+                         world_ring *out, gp_status *status);
 static bool ring_area(const world_ring *ring, double *area);
 static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out);
 static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out);
 
+/** One polygon; `at_pole` becomes true where a point of it has no longitude. */
+static bool convert(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
+                    gp_polygons *out, double *area, bool *at_pole, gp_status *status) {
+    world_ring *rings = gp_allocate_zeroed(polygon->ring_count, sizeof *rings);
+    bool is_wide = false, done = rings != NULL || gp_fail(status, "no memory for an outline in degrees");
+    for (size_t k = 0; k < polygon->ring_count && done; k++) {
+        double own = 0;
+        done = project_ring(&polygon->rings[k], shift, locator, &rings[k], status) &&
+               (ring_area(&rings[k], &own) || gp_fail(status, "no memory for an outline in degrees"));
+        *area += k == 0 ? own : -own;
+        is_wide = is_wide || rings[k].is_wide || rings[k].turns != 0;
+        *at_pole = *at_pole || rings[k].at_pole;
+    }
+    if (done && !*at_pole &&
+        !(is_wide ? cut_rings(rings, polygon->ring_count, out) : keep_rings(rings, polygon->ring_count, out)))
+        done = gp_fail(status, "an outline cannot be cut at the antimeridian");
+    for (size_t k = 0; rings != NULL && k < polygon->ring_count; k++) gp_free(rings[k].list.points);
+    gp_free(rings);
+    return done;
+}
+
 bool gp_polygons_to_wgs84(const gp_polygons *pixels, const gp_locator *locator, gp_polygons *out,
                           double *area, gp_status *status) {
+    static const double shifts[2][2] = {{0, 0}, {POLE_SHIFT, POLE_SHIFT * 0.7}};
+    bool done = true, at_pole = true;
     *out = (gp_polygons){0};
-    *area = 0;
-    bool done = true;
-    for (size_t i = 0; i < pixels->count && done; i++) {
-        const gp_polygon *polygon = &pixels->polygons[i];
-        world_ring *rings = gp_allocate_zeroed(polygon->ring_count, sizeof *rings);
-        bool is_wide = false;
-        done = rings != NULL || gp_fail(status, "no memory for an outline in degrees");
-        done = done && project_polygon(polygon, (const double[2]){0, 0}, locator, rings, status);
-        bool at_pole = false;
-        for (size_t k = 0; k < polygon->ring_count && done; k++) at_pole = at_pole || rings[k].at_pole;
-        if (at_pole) done = project_polygon(polygon, POLE_SHIFT, locator, rings, status);
-        for (size_t k = 0; k < polygon->ring_count && done; k++) {
-            double own = 0;
-            done = ring_area(&rings[k], &own) || gp_fail(status, "no memory for an outline in degrees");
-            *area += k == 0 ? own : -own;
-            is_wide = is_wide || rings[k].is_wide || rings[k].turns != 0;
-        }
-        if (done && !(is_wide ? cut_rings(rings, polygon->ring_count, out)
-                              : keep_rings(rings, polygon->ring_count, out)))
-            done = gp_fail(status, "an outline cannot be cut at the antimeridian");
-        for (size_t k = 0; rings != NULL && k < polygon->ring_count; k++) gp_free(rings[k].list.points);
-        gp_free(rings);
+    for (int attempt = 0; attempt < 2 && done && at_pole; attempt++) {
+        gp_polygons_clear(out);
+        *area = 0;
+        at_pole = false;
+        for (size_t i = 0; i < pixels->count && done && !at_pole; i++)
+            done = convert(&pixels->polygons[i], shifts[attempt], locator, out, area, &at_pole, status);
     }
+    if (done && at_pole)
+        done = gp_fail(status, "an outline has corners at a pole that cannot be moved off it");
     if (!done) gp_polygons_clear(out);
     return done;
 }
@@ -91,13 +103,16 @@ static double unwrap(double longitude, double near) {
     return longitude - 360 * round((longitude - near) / 360);
 }
 
-/** How far, in pixels, the middle of an edge lies from the middle of its ends. */
-static double stray(const double a[2], const double b[2], const double middle[2], double pixels) {
+/**
+ * Whether the middle of an edge is near enough to the middle of its ends: by a hundredth of a pixel, and
+ * close to a pole, where chords sweep over many longitudes, by a twentieth of the way to it.
+ */
+static bool is_straight(const double a[2], const double b[2], const double middle[2], double pixels) {
     double shrink = cos((a[1] + b[1]) / 2 * M_PI / 180);
     double b_longitude = unwrap(b[0], a[0]), across = (a[0] + b_longitude) / 2;
     double length = hypot((b_longitude - a[0]) * shrink, b[1] - a[1]);
     double off = hypot((unwrap(middle[0], across) - across) * shrink, middle[1] - (a[1] + b[1]) / 2);
-    return length > 0 ? off / length * pixels : 0;
+    return off * pixels <= STRAY_MAX * length && off <= STRAY_OF_POLE * (90 - fabs(middle[1]));
 }
 
 /** Adds the points between two ends of an edge, given in pixels and degrees with its middle. */
@@ -105,7 +120,7 @@ static bool add_between(point_list *list, const gp_locator *locator, const doubl
                         const double a[2], const double b[2], const double middle[2], int depth,
                         gp_status *status) {
     double pixels = hypot(to[0] - from[0], to[1] - from[1]);
-    if (depth == DEPTH_MAX || stray(a, b, middle, pixels) <= STRAY_MAX) return true;
+    if (depth == DEPTH_MAX || is_straight(a, b, middle, pixels)) return true;
     double half[2] = {(from[0] + to[0]) / 2, (from[1] + to[1]) / 2};
     double quarters[4] = {(from[0] + half[0]) / 2, (from[1] + half[1]) / 2, (half[0] + to[0]) / 2,
                           (half[1] + to[1]) / 2};
@@ -137,6 +152,7 @@ static bool project_ring(const gp_ring *ring, const double shift[2], const gp_lo
     gp_free(middles);
     if (!done) return false;
     double *points = out->list.points;
+    for (size_t i = 0; i < 2 * out->list.count; i++) points[i] = nearbyint(points[i] / GRID) * GRID;
     for (size_t i = 1; i < out->list.count; i++) points[2 * i] = unwrap(points[2 * i], points[2 * i - 2]);
     double end = unwrap(points[0], points[2 * out->list.count - 2]);
     out->turns = (int)round((end - points[0]) / 360);
@@ -145,18 +161,6 @@ static bool project_ring(const gp_ring *ring, const double shift[2], const gp_lo
         out->at_pole = out->at_pole || fabs(points[2 * i + 1]) > 90 - POLE_NEAR;
     }
     return true;
-}
-
-/** All rings of a polygon, in place of what `rings` held. */
-static bool project_polygon(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
-                            world_ring *rings, gp_status *status) {
-    bool done = true;
-    for (size_t k = 0; k < polygon->ring_count && done; k++) {
-        gp_free(rings[k].list.points);
-        rings[k] = (world_ring){0};
-        done = project_ring(&polygon->rings[k], shift, locator, &rings[k], status);
-    }
-    return done;
 }
 
 /** Geodesic area in m². */
@@ -317,6 +321,11 @@ static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out) {
         GEOSGeom_destroy_r(geos, hole);
         GEOSGeom_destroy_r(geos, whole);
         whole = left;
+    }
+    if (whole != NULL && GEOSisValid_r(geos, whole) != 1) {
+        GEOSGeometry *valid = GEOSMakeValid_r(geos, whole);
+        GEOSGeom_destroy_r(geos, whole);
+        whole = valid;
     }
     bool done = whole != NULL && take_polygons(geos, whole, out);
     GEOSGeom_destroy_r(geos, whole);
