@@ -181,7 +181,7 @@ class BadInput(Base):
         tiff = struct.pack("<2sHIQH", b"II", 42, 16, 0, len(entries)) + b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
         self.ask(["huge.tif", "100000 x 100000"], self.file("huge.tif", tiff.ljust(1024, b"\0")))
         self.ask(["cut.tif"], self.file("cut.tif", tiff[:30])); self.ask(["x.jpg", "JPEG"], self.file("x.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0"))
-        self.ask(["words", "not a PNG"], self.file("words", b"no picture at all")); self.ask(["empty"], self.file("empty", b""))
+        self.ask(["words", "not a TIFF, PNG or JPEG"], self.file("words", b"no picture at all")); self.ask(["empty"], self.file("empty", b""))
         line = lambda w, h: self.file("line.png", b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in (
             (b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress((b"\0" + bytes(w)) * h)), (b"IEND", b""))))
         self.ask(["line.png", "9000 x 3"], line(9000, 3)); self.ask(["line.png", "2 x 9000"], line(2, 9000))

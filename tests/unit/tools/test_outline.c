@@ -54,8 +54,8 @@ static double twice_area(const gp_ring *ring) {
     return area;
 }
 
-static bool is_valid(const gp_polygon *polygon) {
-    GEOSContextHandle_t geos = GEOS_init_r();
+/** A polygon as GEOS has it. */
+static GEOSGeometry *to_geos(GEOSContextHandle_t geos, const gp_polygon *polygon) {
     GEOSGeometry *rings[1024];
     REQUIRE(polygon->ring_count <= 1024, "%zu rings", polygon->ring_count);
     for (size_t r = 0; r < polygon->ring_count; r++) {
@@ -66,8 +66,16 @@ static bool is_valid(const gp_polygon *polygon) {
                                  ring->points[2 * (i % ring->count) + 1]);
         rings[r] = GEOSGeom_createLinearRing_r(geos, points);
     }
+    return GEOSGeom_createPolygon_r(geos, rings[0], rings + 1, (unsigned)polygon->ring_count - 1);
+}
+
+/** Whether GEOS calls all of them together a valid multipolygon. */
+static bool are_valid(const gp_polygons *polygons) {
+    static GEOSGeometry *parts[4096];
+    GEOSContextHandle_t geos = GEOS_init_r();
+    for (size_t p = 0; p < polygons->count; p++) parts[p] = to_geos(geos, &polygons->polygons[p]);
     GEOSGeometry *whole =
-        GEOSGeom_createPolygon_r(geos, rings[0], rings + 1, (unsigned)polygon->ring_count - 1);
+        GEOSGeom_createCollection_r(geos, GEOS_MULTIPOLYGON, parts, (unsigned)polygons->count);
     bool valid = GEOSisValid_r(geos, whole) == 1;
     GEOSGeom_destroy_r(geos, whole);
     GEOS_finish_r(geos);
@@ -82,9 +90,9 @@ static void check_mask(double tolerance) {
     REQUIRE(gp_outline(&mask, tolerance, &polygons, &status), "%s", status.message);
     CHECK((int)polygons.count == parts(), "%d x %d: %zu polygons, %d parts", width, height, polygons.count,
           parts());
+    CHECK(are_valid(&polygons), "%d x %d, tolerance %g", width, height, tolerance);
     for (size_t p = 0; p < polygons.count; p++) {
         const gp_polygon *polygon = &polygons.polygons[p];
-        CHECK(is_valid(polygon), "polygon %zu of %d x %d, tolerance %g", p, width, height, tolerance);
         for (size_t r = 0; r < polygon->ring_count; r++) {
             const gp_ring *ring = &polygon->rings[r];
             CHECK((twice_area(ring) > 0) == (r == 0), "ring %zu runs the wrong way", r);

@@ -259,36 +259,69 @@ static bool take_ring(GEOSContextHandle_t geos, const GEOSGeometry *from, bool c
     return true;
 }
 
-static bool simplify_one(GEOSContextHandle_t geos, gp_polygon *polygon, double tolerance) {
-    GEOSGeometry **holes = gp_allocate_zeroed(polygon->ring_count, sizeof *holes);
-    GEOSGeometry *outer = ring_geometry(geos, &polygon->rings[0]), *whole = NULL, *simple = NULL;
+static GEOSGeometry *polygon_geometry(GEOSContextHandle_t geos, const gp_polygon *polygon) {
+    GEOSGeometry **holes = gp_allocate_zeroed(polygon->ring_count, sizeof *holes), *whole = NULL;
+    GEOSGeometry *outer = ring_geometry(geos, &polygon->rings[0]);
     bool done = holes != NULL && outer != NULL;
     for (size_t i = 1; i < polygon->ring_count && done; i++) {
         holes[i - 1] = ring_geometry(geos, &polygon->rings[i]);
         done = holes[i - 1] != NULL;
     }
     if (done) whole = GEOSGeom_createPolygon_r(geos, outer, holes, (unsigned)polygon->ring_count - 1);
-    if (whole != NULL) simple = GEOSTopologyPreserveSimplify_r(geos, whole, tolerance);
-    /* Rings that meet in a corner may be pushed over each other: such a polygon stays as it was. */
-    bool is_whole = simple != NULL && GEOSisValid_r(geos, simple) == 1 &&
-                    GEOSGeomTypeId_r(geos, simple) == GEOS_POLYGON &&
-                    GEOSGetNumInteriorRings_r(geos, simple) == (int)polygon->ring_count - 1;
-    for (size_t i = 0; i < polygon->ring_count && is_whole && done; i++)
-        done = take_ring(geos,
-                         i == 0 ? GEOSGetExteriorRing_r(geos, simple)
-                                : GEOSGetInteriorRingN_r(geos, simple, (int)i - 1),
-                         i == 0, &polygon->rings[i]);
-    if (simple != NULL) GEOSGeom_destroy_r(geos, simple);
-    if (whole != NULL) GEOSGeom_destroy_r(geos, whole);
     gp_free(holes);
-    return done && whole != NULL;
+    return whole;
 }
 
+/** Whether the simpler polygons are valid together, and each has the rings it had. */
+static bool is_alike(GEOSContextHandle_t geos, const GEOSGeometry *simple, const gp_polygons *polygons) {
+    if (simple == NULL || GEOSisValid_r(geos, simple) != 1 ||
+        GEOSGetNumGeometries_r(geos, simple) != (int)polygons->count)
+        return false;
+    for (size_t i = 0; i < polygons->count; i++) {
+        const GEOSGeometry *one = GEOSGetGeometryN_r(geos, simple, (int)i);
+        if (GEOSisEmpty_r(geos, one) ||
+            GEOSGetNumInteriorRings_r(geos, one) != (int)polygons->polygons[i].ring_count - 1)
+            return false;
+    }
+    return true;
+}
+
+static bool take_all(GEOSContextHandle_t geos, const GEOSGeometry *simple, gp_polygons *polygons) {
+    bool done = true;
+    for (size_t i = 0; i < polygons->count && done; i++) {
+        const GEOSGeometry *one = GEOSGetGeometryN_r(geos, simple, (int)i);
+        gp_polygon *polygon = &polygons->polygons[i];
+        for (size_t k = 0; k < polygon->ring_count && done; k++)
+            done = take_ring(geos,
+                             k == 0 ? GEOSGetExteriorRing_r(geos, one)
+                                    : GEOSGetInteriorRingN_r(geos, one, (int)k - 1),
+                             k == 0, &polygon->rings[k]);
+    }
+    return done;
+}
+
+/** All polygons together, so that none is pushed over another. */
 static bool simplify(gp_polygons *polygons, double tolerance, gp_status *status) {
+    if (polygons->count == 0) return true;
     GEOSContextHandle_t geos = GEOS_init_r(); /* silent: no message handlers are set */
-    bool done = geos != NULL;
-    for (size_t i = 0; i < polygons->count && done; i++)
-        done = simplify_one(geos, &polygons->polygons[i], tolerance);
+    GEOSGeometry **parts = gp_allocate_zeroed(polygons->count, sizeof *parts), *whole = NULL;
+    bool done = geos != NULL && parts != NULL;
+    for (size_t i = 0; i < polygons->count && done; i++) {
+        parts[i] = polygon_geometry(geos, &polygons->polygons[i]);
+        done = parts[i] != NULL;
+    }
+    if (done) whole = GEOSGeom_createCollection_r(geos, GEOS_MULTIPOLYGON, parts, (unsigned)polygons->count);
+    done = done && whole != NULL;
+    /* Where rings meet in corners GEOS may let them cross after all. Half the tolerance is tried then, and
+     * below a quarter of a pixel nothing is left to be simplified: the outlines stay as they are. */
+    for (bool found = false; done && !found && tolerance >= 0.25; tolerance /= 2) {
+        GEOSGeometry *simple = GEOSTopologyPreserveSimplify_r(geos, whole, tolerance);
+        found = is_alike(geos, simple, polygons);
+        if (found) done = take_all(geos, simple, polygons);
+        if (simple != NULL) GEOSGeom_destroy_r(geos, simple);
+    }
+    if (whole != NULL) GEOSGeom_destroy_r(geos, whole);
+    gp_free(parts);
     if (geos != NULL) GEOS_finish_r(geos);
     return done || gp_fail(status, "an outline cannot be simplified: no memory");
 }
