@@ -12,10 +12,6 @@ bool gp_image_read(const char *path, gp_rgb_image *image, gp_status *status) {
     } formats[] = {
         {"\x89PNG\r\n\x1A\n", 8, gp_png_read},
         {"\xFF\xD8\xFF", 3, gp_jpeg_read},
-        {"II*\0", 4, gp_tiff_read},
-        {"MM\0*", 4, gp_tiff_read},
-        {"II+\0", 4, gp_tiff_read},
-        {"MM\0+", 4, gp_tiff_read},
     };
     gp_mapping file;
     *image = (gp_rgb_image){0};
@@ -25,7 +21,7 @@ bool gp_image_read(const char *path, gp_rgb_image *image, gp_status *status) {
         known = file.size >= formats[i].length && memcmp(file.data, formats[i].magic, formats[i].length) == 0;
         if (known) done = formats[i].read(file.data, file.size, path, image, status);
     }
-    if (!known) gp_fail(status, "%s: not a PNG, JPEG or TIFF file (%zu bytes)", path, file.size);
+    if (!known) gp_fail(status, "%s: not a PNG or JPEG file (%zu bytes)", path, file.size);
     gp_file_unmap(&file);
     if (!done) gp_image_free(image);
     return done;

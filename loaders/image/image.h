@@ -1,4 +1,4 @@
-/** Pictures in files: PNG, JPEG and TIFF to RGB of 8 bits. */
+/** Pictures in files: PNG and JPEG to RGB of 8 bits. */
 #pragma once
 
 #include "kernels/base/status.h"
@@ -15,12 +15,15 @@ typedef struct gp_rgb_image {
 
 /**
  * Reads a picture, its format told by its first bytes. PNG of any kind (16 bits cut to 8, alpha dropped, grey
- * and palette expanded, as Pillow's convert("RGB") gives them), baseline and progressive JPEG (grey, YCbCr,
- * RGB, CMYK), and TIFF as libtiff reads it whole (8 bits: RGB, RGBA with alpha dropped, grey, palette;
- * JPEG-compressed too). Fails naming the file and the numbers: not one of these, truncated, no pixels, more
- * than GP_IMAGE_PIXELS_MAX (checked before memory is asked for), a kind of TIFF it does not read.
+ * and palette expanded, as Pillow's convert("RGB") gives them), and baseline and progressive JPEG (grey,
+ * YCbCr, RGB, CMYK). Fails naming the file and the numbers: neither of these, truncated, no pixels, more than
+ * GP_IMAGE_PIXELS_MAX (checked before memory is asked for).
  */
 bool gp_image_read(const char *path, gp_rgb_image *image, gp_status *status);
+
+/** Checks the size against GP_IMAGE_PIXELS_MAX and gives the picture its pixels, uninitialised. */
+bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image,
+                       gp_status *status);
 
 void gp_image_free(gp_rgb_image *image);
 

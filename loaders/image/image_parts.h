@@ -9,9 +9,3 @@ bool gp_png_read(const unsigned char *data, size_t size, const char *path, gp_rg
                  gp_status *status);
 bool gp_jpeg_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
                   gp_status *status);
-bool gp_tiff_read(const unsigned char *data, size_t size, const char *path, gp_rgb_image *image,
-                  gp_status *status);
-
-/** Checks the size against GP_IMAGE_PIXELS_MAX and gives the picture its pixels, uninitialised. */
-bool gp_image_allocate(int64_t width, int64_t height, const char *path, gp_rgb_image *image,
-                       gp_status *status);

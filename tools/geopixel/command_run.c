@@ -1,14 +1,12 @@
 #include "tools/geopixel/command_run.h"
 
 #include "kernels/base/memory.h"
-#include "loaders/image/image.h"
 #include "tools/geopixel/answer.h"
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
-#include "tools/geopixel/outputs/output_file.h"
-#include "tools/geopixel/outputs/overlay.h"
-#include "tools/geopixel/outputs/report.h"
+#include "tools/geopixel/outputs/outputs.h"
+#include "tools/geopixel/scene.h"
 #include "tools/geopixel/terminal.h"
 
 #include <jansson.h>
@@ -18,7 +16,9 @@
 
 /** What the command line says. */
 typedef struct run_options {
-    const char *scene, *model, *prompt, *history, *overlay, *json;
+    gp_scene_options scene;
+    gp_output_options outputs;
+    const char *model, *prompt, *history;
     long long crops, max_crops, max_new_tokens, seed, threads;
     double temperature, top_p;
     int device; /* gp_device */
@@ -30,8 +30,8 @@ typedef struct run {
     run_options options;
     gp_status status;
     gp_terminal terminal;
-    gp_output_file overlay, json;
-    gp_rgb_image image;
+    gp_outputs outputs;
+    gp_scene scene;
     json_t *history_json;
     gp_turn *history;
     size_t history_count;
@@ -53,6 +53,10 @@ static const char *const examples[] = {
     "A picture of the answer and everything as JSON",
     "geopixel run scene.png --model GeoPixel-7B --prompt \"Segment the ships.\" --overlay ships.png --json "
     "ships.json",
+    "Masks for a GIS, of a part of a 16-bit scene in natural colours",
+    "geopixel run scene.tif --model GeoPixel-7B --bands 4,3,2 --window 1024,0,2048,2048 --masks masks.tif "
+    "--gpkg "
+    "masks.gpkg --geojson masks.geojson --prompt \"Segment the lakes.\"",
     "Go on with a conversation ([[question, answer], ...])",
     "geopixel run scene.tif --model GeoPixel-7B --history turns.json --prompt \"And the road beside it?\"",
     "A quicker look with one crop, or a varied answer that repeats",
@@ -96,10 +100,21 @@ static bool parse(run *r, int count, char **arguments, bool *help) {
          &o->model, 0, 0},
         {"prompt", 'p', GP_OPTION_TEXT, "TEXT", "the question; <ImageHere> in it places the image",
          &o->prompt, 0, 0},
-        {"overlay", 0, GP_OPTION_TEXT, "FILE.png", "write the scene with its masks and a legend", &o->overlay,
-         0, 0},
+        GP_SCENE_OPTIONS(&o->scene),
+        {"overlay", 0, GP_OPTION_TEXT, "FILE.png", "write the scene with its masks and a legend",
+         &o->outputs.overlay, 0, 0},
+        {"masks", 0, GP_OPTION_TEXT, "FILE.tif",
+         "write the masks as a raster of labels, where the scene lies", &o->outputs.masks, 0, 0},
+        {"mask-bands", 0, GP_OPTION_FLAG, NULL, "--masks has a band of one bit a mask instead",
+         &o->outputs.mask_bands, 0, 0},
+        {"geojson", 0, GP_OPTION_TEXT, "FILE.geojson", "write the masks' outlines in WGS 84",
+         &o->outputs.geojson, 0, 0},
+        {"gpkg", 0, GP_OPTION_TEXT, "FILE.gpkg", "write the masks' outlines in the scene's CRS, with a style",
+         &o->outputs.gpkg, 0, 0},
+        {"simplify", 0, GP_OPTION_NUMBER, "PIXELS", "outlines may stray so far from the masks' edges (0)",
+         &o->outputs.simplify, 0, 1000},
         {"json", 0, GP_OPTION_TEXT, "FILE.json", "write text, phrases, masks (COCO run lengths) and timings",
-         &o->json, 0, 0},
+         &o->outputs.json, 0, 0},
         {"history", 0, GP_OPTION_TEXT, "FILE.json", "earlier turns: [[question, answer], ...]", &o->history,
          0, 0},
         {"crops", 0, GP_OPTION_WHOLE, "P", "crops that the divider plans for (9); 1 is quickest", &o->crops,
@@ -123,7 +138,7 @@ static bool parse(run *r, int count, char **arguments, bool *help) {
     const gp_command command = {"run",   "ask about a picture; text to standard output, masks to files",
                                 "SCENE", examples,
                                 options, sizeof options / sizeof *options};
-    if (!gp_arguments_parse(&command, count, arguments, &o->scene, help, &r->status)) return false;
+    if (!gp_arguments_parse(&command, count, arguments, &o->scene.path, help, &r->status)) return false;
     if (*help) gp_arguments_help(&command);
     return true;
 }
@@ -137,18 +152,13 @@ static bool is_utf8(const char *text) {
 
 static bool check_usage(run *r) {
     const run_options *o = &r->options;
-    if (o->scene == NULL) return gp_fail(&r->status, "no picture was named");
+    if (o->scene.path == NULL) return gp_fail(&r->status, "no picture was named");
     if (o->model == NULL) return gp_fail(&r->status, "--model is missing: the checkpoint's folder");
     if (o->prompt == NULL || o->prompt[0] == '\0') return gp_fail(&r->status, "--prompt is missing or empty");
     if (!is_utf8(o->prompt)) return gp_fail(&r->status, "--prompt is not UTF-8");
     if (o->quiet && o->verbose) return gp_fail(&r->status, "--quiet and --verbose exclude each other");
-    if (gp_output_same(o->overlay, o->json))
-        return gp_fail(&r->status, "--overlay and --json are the same file, %s", o->json);
-    const char *const outputs[2] = {o->overlay, o->json}, *const inputs[2] = {o->scene, o->history};
-    for (int i = 0; i < 4; i++)
-        if (gp_output_same(outputs[i / 2], inputs[i % 2]))
-            return gp_fail(&r->status, "%s is read, so it cannot be written", inputs[i % 2]);
-    return true;
+    return gp_scene_check(&o->scene, &r->status) &&
+           gp_outputs_check(&o->outputs, (const char *const[]){o->scene.path, o->history}, 2, &r->status);
 }
 
 /* ---- inputs ---- */
@@ -186,9 +196,18 @@ static bool read_history(run *r) {
 
 /** What can be found wrong before the model is opened, is. */
 static bool read_inputs(run *r) {
-    return gp_output_open(&r->overlay, r->options.overlay, &r->status) &&
-           gp_output_open(&r->json, r->options.json, &r->status) && read_history(r) &&
-           gp_image_read(r->options.scene, &r->image, &r->status);
+    gp_status note = {0};
+    bool done = gp_outputs_open(&r->outputs, &r->options.outputs, &r->status) && read_history(r) &&
+                gp_scene_read(&r->options.scene, &r->scene, &note, &r->status);
+    for (const char *line = note.message; done && line != NULL;) {
+        const char *end = strchr(line, '\n');
+        if (!r->options.quiet)
+            fprintf(stderr, "geopixel: note: %.*s\n", (int)(end != NULL ? end - line : (long)strlen(line)),
+                    line);
+        line = end != NULL ? end + 1 : NULL;
+    }
+    gp_status_clear(&note);
+    return done;
 }
 
 /* ---- the question ---- */
@@ -215,6 +234,11 @@ static void on_event(void *user, const gp_event *event) {
 
 static gp_event_type ask(run *r) {
     const run_options *o = &r->options;
+    if (r->scene.empty) {
+        /* Nothing is there to be seen, and what a model says of nothing would be made up. */
+        fprintf(stderr, "geopixel: %s: all of its pixels are nodata: no answer, no masks\n", o->scene.path);
+        return GP_EVENT_DONE;
+    }
     gp_terminal_note(&r->terminal, "loading the model");
     r->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
                                                     .device = (gp_device)o->device,
@@ -223,16 +247,17 @@ static gp_event_type ask(run *r) {
                                                     .user = r},
                                &r->status);
     if (r->engine == NULL) return GP_EVENT_ERROR;
-    gp_request_options request = {.image = {r->image.width, r->image.height, 0, r->image.pixels},
-                                  .prompt = o->prompt,
-                                  .history = r->history,
-                                  .history_count = r->history_count,
-                                  .crops = (int)o->crops,
-                                  .max_crops = (int)o->max_crops,
-                                  .max_new_tokens = (int)o->max_new_tokens,
-                                  .sampling = {(float)o->temperature, (float)o->top_p, (uint64_t)o->seed},
-                                  .on_event = on_event,
-                                  .user = r};
+    gp_request_options request = {
+        .image = {r->scene.image.width, r->scene.image.height, 0, r->scene.image.pixels},
+        .prompt = o->prompt,
+        .history = r->history,
+        .history_count = r->history_count,
+        .crops = (int)o->crops,
+        .max_crops = (int)o->max_crops,
+        .max_new_tokens = (int)o->max_new_tokens,
+        .sampling = {(float)o->temperature, (float)o->top_p, (uint64_t)o->seed},
+        .on_event = on_event,
+        .user = r};
     gp_request *running = gp_submit(r->engine, &request, &r->status);
     if (running == NULL) return GP_EVENT_ERROR;
     gp_interrupt_cancels(running);
@@ -240,7 +265,7 @@ static gp_event_type ask(run *r) {
     gp_interrupt_cancels(NULL);
     gp_request_release(running);
     if (end == GP_EVENT_ERROR)
-        gp_fail(&r->status, "%s: %s", o->scene, r->failure != NULL ? r->failure : "failed");
+        gp_fail(&r->status, "%s: %s", o->scene.path, r->failure != NULL ? r->failure : "failed");
     if (end == GP_EVENT_DONE && r->answer.out_of_memory) {
         gp_fail(&r->status, "no memory for the answer");
         return GP_EVENT_ERROR;
@@ -250,37 +275,24 @@ static gp_event_type ask(run *r) {
 
 /* ---- outputs ---- */
 
-static bool write_overlay(run *r) {
-    const gp_answer *answer = &r->answer;
-    gp_overlay_mask *masks = gp_allocate_zeroed(answer->mask_count + 1, sizeof *masks);
-    if (masks == NULL)
-        return gp_fail(&r->status, "%s: no memory for %zu masks", r->options.overlay, answer->mask_count);
-    for (size_t i = 0; i < answer->mask_count; i++) {
-        const gp_phrase *phrase = gp_answer_phrase(answer, i);
-        masks[i] = (gp_overlay_mask){&answer->masks[i].rle, phrase != NULL ? phrase->text : NULL};
-    }
-    bool done = gp_overlay_draw(r->image.pixels, r->image.width, r->image.height, masks, answer->mask_count,
-                                &r->status) &&
-                gp_overlay_write_png(r->overlay.stream, r->image.pixels, r->image.width, r->image.height,
-                                     r->options.overlay, &r->status);
-    gp_free(masks);
-    return done;
-}
-
 /** All files are complete before the first takes its place. */
 static bool write_outputs(run *r) {
-    gp_report_context context = {r->options.scene,  r->options.model, gp_engine_device(r->engine),
-                                 r->options.prompt, r->image.width,   r->image.height};
+    const gp_rgb_image *image = &r->scene.image;
+    gp_report_context context = {.image = r->options.scene.path,
+                                 .model = r->options.model,
+                                 .device = r->engine != NULL ? gp_engine_device(r->engine) : NULL,
+                                 .prompt = r->options.prompt,
+                                 .width = image->width,
+                                 .height = image->height};
+    gp_output_source source = {&r->answer, &context, &r->scene.georeference, image};
     gp_terminal_end_text(&r->terminal);
     gp_terminal_clear(&r->terminal);
     if (ferror(stdout) != 0 || fflush(stdout) != 0)
         return gp_fail(&r->status, "standard output cannot be written");
-    if (r->json.stream != NULL &&
-        !gp_report_json(r->json.stream, &r->answer, &context, r->options.json, &r->status))
+    if (!gp_outputs_write(&r->outputs, &source, &r->status) || gp_interrupted() ||
+        !gp_outputs_commit(&r->outputs, &r->status))
         return false;
-    if (r->overlay.stream != NULL && !write_overlay(r)) return false;
-    if (gp_interrupted()) return false;
-    if (!gp_output_commit(&r->json, &r->status) || !gp_output_commit(&r->overlay, &r->status)) return false;
+    if (r->engine == NULL) return true;
     gp_terminal_summary(&r->terminal);
     if (r->options.verbose) gp_report_numbers(&r->answer, &context);
     return true;
@@ -288,10 +300,9 @@ static bool write_outputs(run *r) {
 
 static void clean_up(run *r) {
     gp_engine_close(r->engine);
-    gp_output_discard(&r->overlay);
-    gp_output_discard(&r->json);
+    gp_outputs_discard(&r->outputs);
     gp_answer_clear(&r->answer);
-    gp_image_free(&r->image);
+    gp_scene_clear(&r->scene);
     gp_free(r->history);
     json_decref(r->history_json);
     gp_free(r->failure);

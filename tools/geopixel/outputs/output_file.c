@@ -51,7 +51,7 @@ bool gp_output_open(gp_output_file *output, const char *path, gp_status *status)
         umask(0); /* mkstemp gives a file to its owner alone; what is asked for is an ordinary one */
     umask(mask);
     fchmod(file, 0666 & ~mask);
-    output->stream = fdopen(file, "wb");
+    output->stream = fdopen(file, "w+b");
     if (output->stream != NULL) return true;
     close(file);
     gp_output_discard(output);

@@ -51,9 +51,9 @@ bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_conte
         json_object_set_new(timings, gp_stage_name((gp_stage)i), json_real(numbers->seconds[i]));
     json_object_set_new(timings, "total", json_real(total_seconds(numbers)));
     json_t *root = json_pack(
-        "{s:{s:s,s:i,s:i},s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}", "image", "file",
+        "{s:{s:s,s:i,s:i},s:s,s:s?,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}", "image", "file",
         context->image, "width", context->width, "height", context->height, "model", context->model, "device",
-        context->device, "prompt", context->prompt, "text", answer->text, "token_ids", ids, "phrases",
+        context->device, "prompt", context->prompt, "text", answer->text != NULL ? answer->text : "", "token_ids", ids, "phrases",
         phrases_json(answer), "masks", masks_json(answer), "prompt_tokens", numbers->prompt_tokens,
         "image_tokens", numbers->image_tokens, "crops", "columns", numbers->crop_columns, "rows",
         numbers->crop_rows, "count", numbers->crop_columns * numbers->crop_rows, "timings", timings);

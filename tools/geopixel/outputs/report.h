@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/** What was asked, for the report. */
+/** What was asked, for the report; `device` is NULL where no model was needed. */
 typedef struct gp_report_context {
     const char *image, *model, *device, *prompt;
     int width, height;

@@ -1,0 +1,274 @@
+/**
+ * Each ring's corners go to longitude and latitude; where the middle of an edge strays from the middle of its
+ * ends by a hundredth of a pixel the edge is halved, and again. Longitudes run on beyond ±180° where the ring
+ * does. A ring that stays within is done; of the others GEOS takes the parts between −180° and 180°, 180° and
+ * 540°, …, each moved to its place. A ring that comes back 360° further has gone round a pole, and is closed
+ * over ±90°.
+ */
+#include "tools/geopixel/outputs/world.h"
+
+#include "kernels/base/memory.h"
+
+#include <geos_c.h>
+#include <math.h>
+#include <string.h>
+
+enum { DEPTH_MAX = 12, TURNS_MAX = 2 };
+static const double STRAY_MAX = 0.01; /* pixels */
+
+/** Points [count][2] that grow. */
+typedef struct point_list {
+    double *points;
+    size_t count, capacity;
+} point_list;
+
+/** A ring in degrees, unwrapped. */
+typedef struct world_ring {
+    point_list list;
+    int turns;    /* round a pole, eastward positive */
+    bool is_wide; /* beyond ±180° */
+} world_ring;
+
+static bool project_ring(const gp_ring *ring, const gp_locator *locator, world_ring *out, gp_status *status);
+static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out);
+static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out);
+
+bool gp_polygons_to_wgs84(const gp_polygons *pixels, const gp_locator *locator, gp_polygons *out,
+                          double *area, gp_status *status) {
+    *out = (gp_polygons){0};
+    *area = 0;
+    bool done = true;
+    for (size_t i = 0; i < pixels->count && done; i++) {
+        const gp_polygon *polygon = &pixels->polygons[i];
+        world_ring *rings = gp_allocate_zeroed(polygon->ring_count, sizeof *rings);
+        bool is_wide = false;
+        done = rings != NULL || gp_fail(status, "no memory for an outline in degrees");
+        for (size_t k = 0; k < polygon->ring_count && done; k++) {
+            done = project_ring(&polygon->rings[k], locator, &rings[k], status);
+            if (!done) break;
+            double own = gp_geodesic_area(rings[k].list.points, rings[k].list.count);
+            *area += k == 0 ? own : -own;
+            is_wide = is_wide || rings[k].is_wide || rings[k].turns != 0;
+        }
+        if (done && !(is_wide ? cut_rings(rings, polygon->ring_count, out)
+                              : keep_rings(rings, polygon->ring_count, out)))
+            done = gp_fail(status, "an outline cannot be cut at the antimeridian");
+        for (size_t k = 0; rings != NULL && k < polygon->ring_count; k++) gp_free(rings[k].list.points);
+        gp_free(rings);
+    }
+    if (!done) gp_polygons_clear(out);
+    return done;
+}
+
+/* ---- to degrees ---- */
+
+static bool add(point_list *list, const double point[2]) {
+    if (list->count == list->capacity) {
+        size_t more = list->capacity > 0 ? 2 * list->capacity : 16;
+        double *grown = gp_grow(list->points, list->count * 2 * sizeof(double), more * 2 * sizeof(double));
+        if (grown == NULL) return false;
+        list->points = grown;
+        list->capacity = more;
+    }
+    memcpy(list->points + 2 * list->count++, point, 2 * sizeof(double));
+    return true;
+}
+
+/** The longitude that is `longitude` and within 180° of `near`. */
+static double unwrap(double longitude, double near) {
+    return longitude - 360 * round((longitude - near) / 360);
+}
+
+/** How far, in pixels, the middle of an edge lies from the middle of its ends. */
+static double stray(const double a[2], const double b[2], const double middle[2], double pixels) {
+    double shrink = cos((a[1] + b[1]) / 2 * M_PI / 180);
+    double b_longitude = unwrap(b[0], a[0]), across = (a[0] + b_longitude) / 2;
+    double length = hypot((b_longitude - a[0]) * shrink, b[1] - a[1]);
+    double off = hypot((unwrap(middle[0], across) - across) * shrink, middle[1] - (a[1] + b[1]) / 2);
+    return length > 0 ? off / length * pixels : 0;
+}
+
+/** Adds the points between two ends of an edge, given in pixels and degrees with its middle. */
+static bool add_between(point_list *list, const gp_locator *locator, const double from[2], const double to[2],
+                        const double a[2], const double b[2], const double middle[2], int depth,
+                        gp_status *status) {
+    double pixels = hypot(to[0] - from[0], to[1] - from[1]);
+    if (depth == DEPTH_MAX || stray(a, b, middle, pixels) <= STRAY_MAX) return true;
+    double half[2] = {(from[0] + to[0]) / 2, (from[1] + to[1]) / 2};
+    double quarters[4] = {(from[0] + half[0]) / 2, (from[1] + half[1]) / 2, (half[0] + to[0]) / 2,
+                          (half[1] + to[1]) / 2};
+    return gp_locator_to_wgs84(locator, quarters, 2, quarters, status) &&
+           add_between(list, locator, from, half, a, middle, quarters, depth + 1, status) &&
+           (add(list, middle) || gp_fail(status, "no memory for an outline in degrees")) &&
+           add_between(list, locator, half, to, middle, b, quarters + 2, depth + 1, status);
+}
+
+static bool project_ring(const gp_ring *ring, const gp_locator *locator, world_ring *out, gp_status *status) {
+    size_t count = ring->count;
+    double *corners = gp_allocate(count * 2 * sizeof *corners),
+           *middles = gp_allocate(count * 2 * sizeof *middles);
+    bool done =
+        (corners != NULL && middles != NULL) || gp_fail(status, "no memory for an outline in degrees");
+    for (size_t i = 0; i < count && done; i++)
+        for (int c = 0; c < 2; c++)
+            middles[2 * i + (size_t)c] =
+                (ring->points[2 * i + (size_t)c] + ring->points[2 * ((i + 1) % count) + (size_t)c]) / 2;
+    done = done && gp_locator_to_wgs84(locator, ring->points, count, corners, status) &&
+           gp_locator_to_wgs84(locator, middles, count, middles, status);
+    for (size_t i = 0; i < count && done; i++) {
+        size_t next = (i + 1) % count;
+        done = (add(&out->list, corners + 2 * i) || gp_fail(status, "no memory for an outline in degrees")) &&
+               add_between(&out->list, locator, ring->points + 2 * i, ring->points + 2 * next,
+                           corners + 2 * i, corners + 2 * next, middles + 2 * i, 0, status);
+    }
+    gp_free(corners);
+    gp_free(middles);
+    if (!done) return false;
+    double *points = out->list.points;
+    for (size_t i = 1; i < out->list.count; i++) points[2 * i] = unwrap(points[2 * i], points[2 * i - 2]);
+    double end = unwrap(points[0], points[2 * out->list.count - 2]);
+    out->turns = (int)round((end - points[0]) / 360);
+    for (size_t i = 0; i < out->list.count; i++)
+        out->is_wide = out->is_wide || points[2 * i] > 180 || points[2 * i] < -180;
+    return true;
+}
+
+/* ---- polygons ---- */
+
+/** Room for one more polygon of `rings` rings. */
+static gp_polygon *add_polygon(gp_polygons *out, size_t rings) {
+    if ((out->count & (out->count - 1)) == 0) {
+        size_t more = out->count > 0 ? 2 * out->count : 1;
+        gp_polygon *grown = gp_grow(out->polygons, out->count * sizeof *grown, more * sizeof *grown);
+        if (grown == NULL) return NULL;
+        out->polygons = grown;
+    }
+    gp_polygon *polygon = &out->polygons[out->count];
+    *polygon = (gp_polygon){.rings = gp_allocate_zeroed(rings, sizeof *polygon->rings), .ring_count = rings};
+    if (polygon->rings == NULL) return NULL;
+    out->count++;
+    return polygon;
+}
+
+/** Turns the ring so that its area's sign is the one wanted: y runs upward here. */
+static void orient(gp_ring *ring, bool counter_clockwise) {
+    double area = 0, *points = ring->points;
+    for (size_t i = 0; i < ring->count; i++) {
+        size_t next = (i + 1) % ring->count;
+        /* From the first point on: far from 0, 0 the products of small rings would cancel. */
+        area += (points[2 * i] - points[0]) * (points[2 * next + 1] - points[1]) -
+                (points[2 * next] - points[0]) * (points[2 * i + 1] - points[1]);
+    }
+    if ((area > 0) == counter_clockwise) return;
+    for (size_t i = 0, k = ring->count - 1; i < k; i++, k--) {
+        double held[2] = {points[2 * i], points[2 * i + 1]};
+        memcpy(points + 2 * i, points + 2 * k, sizeof held);
+        memcpy(points + 2 * k, held, sizeof held);
+    }
+}
+
+/** A polygon within ±180°: its rings as they are; they move into `out`. */
+static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out) {
+    gp_polygon *polygon = add_polygon(out, count);
+    if (polygon == NULL) return false;
+    for (size_t i = 0; i < count; i++) {
+        polygon->rings[i] = (gp_ring){rings[i].list.points, rings[i].list.count};
+        rings[i].list = (point_list){0};
+        orient(&polygon->rings[i], i == 0);
+    }
+    return true;
+}
+
+/* ---- the antimeridian and the poles ---- */
+
+/** What a ring encloses, unwrapped; round a pole all that lies between it and the pole. */
+static GEOSGeometry *enclosed(GEOSContextHandle_t geos, const world_ring *ring) {
+    const double *points = ring->list.points;
+    size_t count = ring->list.count, closing = ring->turns != 0 ? 4 : 1;
+    GEOSCoordSequence *sequence = GEOSCoordSeq_create_r(geos, (unsigned)(count + closing), 2);
+    if (sequence == NULL) return NULL;
+    double latitude = 0;
+    for (size_t i = 0; i < count; i++) {
+        GEOSCoordSeq_setXY_r(geos, sequence, (unsigned)i, points[2 * i], points[2 * i + 1]);
+        latitude += points[2 * i + 1];
+    }
+    unsigned at = (unsigned)count;
+    if (ring->turns != 0) {
+        double end = points[0] + 360 * ring->turns, pole = latitude > 0 ? 90 : -90;
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, end, points[1]);
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, end, pole);
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, points[0], pole);
+    }
+    GEOSCoordSeq_setXY_r(geos, sequence, at, points[0], points[1]);
+    GEOSGeometry *shell = GEOSGeom_createLinearRing_r(geos, sequence);
+    return shell != NULL ? GEOSGeom_createPolygon_r(geos, shell, NULL, 0) : NULL;
+}
+
+static int shift_west(double *x, double *y, void *turns) {
+    (void)y;
+    *x -= 360 * *(const int *)turns;
+    return 1;
+}
+
+/** `whole` within ±180°, each part that lies beyond moved there. Destroys `whole`. */
+static GEOSGeometry *wrapped(GEOSContextHandle_t geos, GEOSGeometry *whole) {
+    GEOSGeometry *all = GEOSGeom_createEmptyPolygon_r(geos);
+    for (int turn = -TURNS_MAX; turn <= TURNS_MAX && all != NULL; turn++) {
+        GEOSGeometry *part = GEOSClipByRect_r(geos, whole, -180 + 360 * turn, -90, 180 + 360 * turn, 90);
+        GEOSGeometry *moved = part != NULL ? GEOSGeom_transformXY_r(geos, part, shift_west, &turn) : NULL;
+        GEOSGeometry *joined = moved != NULL ? GEOSUnion_r(geos, all, moved) : NULL;
+        GEOSGeom_destroy_r(geos, part);
+        GEOSGeom_destroy_r(geos, moved);
+        GEOSGeom_destroy_r(geos, all);
+        all = joined;
+    }
+    GEOSGeom_destroy_r(geos, whole);
+    return all;
+}
+
+static bool take_ring(GEOSContextHandle_t geos, const GEOSGeometry *from, bool is_outer, gp_ring *out) {
+    const GEOSCoordSequence *points = GEOSGeom_getCoordSeq_r(geos, from);
+    unsigned count = 0;
+    if (points == NULL || !GEOSCoordSeq_getSize_r(geos, points, &count) || count < 4) return false;
+    out->points = gp_allocate((size_t)(count - 1) * 2 * sizeof(double));
+    if (out->points == NULL) return false;
+    out->count = count - 1;
+    for (unsigned i = 0; i < count - 1; i++)
+        GEOSCoordSeq_getXY_r(geos, points, i, &out->points[2 * i], &out->points[2 * i + 1]);
+    orient(out, is_outer);
+    return true;
+}
+
+static bool take_polygons(GEOSContextHandle_t geos, const GEOSGeometry *from, gp_polygons *out) {
+    bool done = true;
+    if (GEOSisEmpty_r(geos, from)) return true;
+    if (GEOSGeomTypeId_r(geos, from) != GEOS_POLYGON) {
+        int count = GEOSGetNumGeometries_r(geos, from);
+        for (int i = 0; i < count && done && GEOSGeom_getDimensions_r(geos, from) == 2; i++)
+            done = take_polygons(geos, GEOSGetGeometryN_r(geos, from, i), out);
+        return done;
+    }
+    int holes = GEOSGetNumInteriorRings_r(geos, from);
+    gp_polygon *polygon = holes >= 0 ? add_polygon(out, (size_t)holes + 1) : NULL;
+    done = polygon != NULL && take_ring(geos, GEOSGetExteriorRing_r(geos, from), true, &polygon->rings[0]);
+    for (int i = 0; i < holes && done; i++)
+        done = take_ring(geos, GEOSGetInteriorRingN_r(geos, from, i), false, &polygon->rings[i + 1]);
+    return done;
+}
+
+static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out) {
+    GEOSContextHandle_t geos = GEOS_init_r(); /* silent: no message handlers are set */
+    if (geos == NULL) return false;
+    GEOSGeometry *outer = enclosed(geos, &rings[0]), *whole = outer != NULL ? wrapped(geos, outer) : NULL;
+    for (size_t i = 1; i < count && whole != NULL; i++) {
+        GEOSGeometry *ring = enclosed(geos, &rings[i]), *hole = ring != NULL ? wrapped(geos, ring) : NULL;
+        GEOSGeometry *left = hole != NULL ? GEOSDifference_r(geos, whole, hole) : NULL;
+        GEOSGeom_destroy_r(geos, hole);
+        GEOSGeom_destroy_r(geos, whole);
+        whole = left;
+    }
+    bool done = whole != NULL && take_polygons(geos, whole, out);
+    GEOSGeom_destroy_r(geos, whole);
+    GEOS_finish_r(geos);
+    return done;
+}
