@@ -1,13 +1,10 @@
 #include "tools/geopixel/command_run.h"
 
 #include "kernels/base/memory.h"
-#include "tools/geopixel/answer.h"
-#include "tools/geopixel/arguments.h"
+#include "tools/geopixel/asking.h"
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
 #include "tools/geopixel/outputs/outputs.h"
-#include "tools/geopixel/scene.h"
-#include "tools/geopixel/terminal.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -16,28 +13,21 @@
 
 /** What the command line says. */
 typedef struct run_options {
-    gp_scene_options scene;
+    gp_asking_options asking;
     gp_output_options outputs;
-    const char *model, *prompt, *history;
-    long long crops, max_crops, max_new_tokens, seed, threads;
-    double temperature, top_p;
-    int device; /* gp_device */
-    bool quiet, verbose;
+    const char *prompt, *history;
 } run_options;
 
 /** A run under way. */
 typedef struct run {
     run_options options;
     gp_status status;
-    gp_terminal terminal;
+    gp_asking asking;
     gp_outputs outputs;
     gp_scene scene;
     json_t *history_json;
     gp_turn *history;
     size_t history_count;
-    gp_engine *engine;
-    gp_answer answer;
-    char *failure; /* of the request */
 } run;
 
 static bool parse(run *r, int count, char **arguments, bool *help);
@@ -66,7 +56,7 @@ static const char *const examples[] = {
 };
 
 int gp_command_run(int count, char **arguments) {
-    run r = {.options = {.crops = 9, .max_new_tokens = 300, .top_p = 1, .device = GP_DEVICE_AUTO}};
+    run r = {.options.asking = GP_ASKING_DEFAULTS};
     bool help = false;
     int code = GP_EXIT_ERROR;
     if (!parse(&r, count, arguments, &help) || (!help && !check_usage(&r))) {
@@ -76,10 +66,11 @@ int gp_command_run(int count, char **arguments) {
         code = GP_EXIT_DONE;
     } else {
         gp_interrupt_watch();
-        gp_terminal_open(&r.terminal, r.options.quiet);
+        r.asking.options = &r.options.asking;
+        gp_terminal_open(&r.asking.terminal, r.options.asking.quiet);
         if (read_inputs(&r) && ask(&r) == GP_EVENT_DONE && write_outputs(&r)) code = GP_EXIT_DONE;
-        gp_terminal_end_text(&r.terminal);
-        gp_terminal_clear(&r.terminal);
+        gp_terminal_end_text(&r.asking.terminal);
+        gp_terminal_clear(&r.asking.terminal);
         if (code != GP_EXIT_DONE && gp_interrupted()) {
             fprintf(stderr, "geopixel: interrupted\n");
             code = GP_EXIT_INTERRUPTED;
@@ -96,11 +87,10 @@ int gp_command_run(int count, char **arguments) {
 static bool parse(run *r, int count, char **arguments, bool *help) {
     run_options *o = &r->options;
     const gp_option options[] = {
-        {"model", 'm', GP_OPTION_TEXT, "DIR", "the checkpoint: a folder in the Hugging Face layout",
-         &o->model, 0, 0},
+        GP_ASKING_MODEL(&o->asking),
         {"prompt", 'p', GP_OPTION_TEXT, "TEXT", "the question; <ImageHere> in it places the image",
          &o->prompt, 0, 0},
-        GP_SCENE_OPTIONS(&o->scene),
+        GP_SCENE_OPTIONS(&o->asking.scene),
         {"overlay", 0, GP_OPTION_TEXT, "FILE.png", "write the scene with its masks and a legend",
          &o->outputs.overlay, 0, 0},
         {"masks", 0, GP_OPTION_TEXT, "FILE.tif",
@@ -117,28 +107,13 @@ static bool parse(run *r, int count, char **arguments, bool *help) {
          &o->outputs.json, 0, 0},
         {"history", 0, GP_OPTION_TEXT, "FILE.json", "earlier turns: [[question, answer], ...]", &o->history,
          0, 0},
-        {"crops", 0, GP_OPTION_WHOLE, "P", "crops that the divider plans for (9); 1 is quickest", &o->crops,
-         1, 10000},
-        {"max-crops", 0, GP_OPTION_WHOLE, "N", "never more crops than this, whatever the picture's size",
-         &o->max_crops, 1, 10000},
-        {"max-new-tokens", 0, GP_OPTION_WHOLE, "N", "the answer's longest (300)", &o->max_new_tokens, 1,
-         1 << 20},
-        {"temperature", 0, GP_OPTION_NUMBER, "T", "0: always the likeliest token (0)", &o->temperature, 0,
-         100},
-        {"top-p", 0, GP_OPTION_NUMBER, "P", "draw from the likeliest tokens of this share (1)", &o->top_p,
-         0.0001, 1},
-        {"seed", 0, GP_OPTION_WHOLE, "S", "the same seed, the same answer (0)", &o->seed, 0, 9e15},
-        {"threads", 0, GP_OPTION_WHOLE, "N", "CPU threads (all that this process may use)", &o->threads, 1,
-         1024},
-        {"device", 0, GP_OPTION_CHOICE, "auto|cpu|cuda", "where to compute (auto)", &o->device, 0, 0},
-        {"quiet", 'q', GP_OPTION_FLAG, NULL, "no progress and no warnings", &o->quiet, 0, 0},
-        {"verbose", 'v', GP_OPTION_FLAG, NULL, "memory by plan and time a stage, on standard error",
-         &o->verbose, 0, 0},
+        GP_ASKING_OPTIONS(&o->asking),
     };
     const gp_command command = {"run",   "ask about a picture; text to standard output, masks to files",
                                 "SCENE", examples,
                                 options, sizeof options / sizeof *options};
-    if (!gp_arguments_parse(&command, count, arguments, &o->scene.path, help, &r->status)) return false;
+    if (!gp_arguments_parse(&command, count, arguments, &o->asking.scene.path, help, &r->status))
+        return false;
     if (*help) gp_arguments_help(&command);
     return true;
 }
@@ -152,13 +127,12 @@ static bool is_utf8(const char *text) {
 
 static bool check_usage(run *r) {
     const run_options *o = &r->options;
-    if (o->scene.path == NULL) return gp_fail(&r->status, "no picture was named");
-    if (o->model == NULL) return gp_fail(&r->status, "--model is missing: the checkpoint's folder");
+    const char *scene = o->asking.scene.path;
+    if (scene == NULL) return gp_fail(&r->status, "no picture was named");
+    if (!gp_asking_check(&o->asking, &r->status)) return false;
     if (o->prompt == NULL || o->prompt[0] == '\0') return gp_fail(&r->status, "--prompt is missing or empty");
     if (!is_utf8(o->prompt)) return gp_fail(&r->status, "--prompt is not UTF-8");
-    if (o->quiet && o->verbose) return gp_fail(&r->status, "--quiet and --verbose exclude each other");
-    return gp_scene_check(&o->scene, &r->status) &&
-           gp_outputs_check(&o->outputs, (const char *const[]){o->scene.path, o->history}, 2, &r->status);
+    return gp_outputs_check(&o->outputs, (const char *const[]){scene, o->history}, 2, &r->status);
 }
 
 /* ---- inputs ---- */
@@ -196,80 +170,28 @@ static bool read_history(run *r) {
 
 /** What can be found wrong before the model is opened, is. */
 static bool read_inputs(run *r) {
-    gp_status note = {0};
-    bool done = gp_outputs_open(&r->outputs, &r->options.outputs, &r->status) && read_history(r) &&
-                gp_scene_read(&r->options.scene, &r->scene, &note, &r->status);
-    for (const char *line = note.message; done && line != NULL;) {
-        const char *end = strchr(line, '\n');
-        if (!r->options.quiet)
-            fprintf(stderr, "geopixel: note: %.*s\n", (int)(end != NULL ? end - line : (long)strlen(line)),
-                    line);
-        line = end != NULL ? end + 1 : NULL;
-    }
-    gp_status_clear(&note);
-    return done;
+    return gp_outputs_open(&r->outputs, &r->options.outputs, &r->status) && read_history(r) &&
+           gp_asking_read_scene(&r->asking, &r->options.asking.scene, &r->scene, &r->status);
 }
 
 /* ---- the question ---- */
 
-static void on_warning(void *user, const char *line) {
-    run *r = user;
-    if (r->options.quiet) return;
-    gp_terminal_clear(&r->terminal);
-    fprintf(stderr, "geopixel: warning: %s\n", line);
-}
-
-static void on_event(void *user, const gp_event *event) {
-    run *r = user;
-    if (event->type == GP_EVENT_TEXT)
-        gp_terminal_text(&r->terminal, event->text.text, event->text.length);
-    else if (event->type == GP_EVENT_PROGRESS)
-        gp_terminal_progress(&r->terminal, event->progress.stage, event->progress.done,
-                             event->progress.total);
-    else if (event->type == GP_EVENT_ERROR)
-        r->failure = gp_copy_text(event->error);
-    else
-        gp_answer_take(&r->answer, event);
-}
-
 static gp_event_type ask(run *r) {
     const run_options *o = &r->options;
+    const gp_rgb_image *image = &r->scene.image;
     if (r->scene.empty) {
-        /* Nothing is there to be seen, and what a model says of nothing would be made up. */
-        fprintf(stderr, "geopixel: %s: all of its pixels are nodata: no answer, no masks\n", o->scene.path);
+        gp_asking_tell_empty(o->asking.scene.path);
         return GP_EVENT_DONE;
     }
-    gp_terminal_note(&r->terminal, "loading the model");
-    r->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
-                                                    .device = (gp_device)o->device,
-                                                    .threads = (int)o->threads,
-                                                    .on_warning = on_warning,
-                                                    .user = r},
-                               &r->status);
-    if (r->engine == NULL) return GP_EVENT_ERROR;
-    gp_request_options request = {
-        .image = {r->scene.image.width, r->scene.image.height, 0, r->scene.image.pixels},
-        .prompt = o->prompt,
-        .history = r->history,
-        .history_count = r->history_count,
-        .crops = (int)o->crops,
-        .max_crops = (int)o->max_crops,
-        .max_new_tokens = (int)o->max_new_tokens,
-        .sampling = {(float)o->temperature, (float)o->top_p, (uint64_t)o->seed},
-        .on_event = on_event,
-        .user = r};
-    gp_request *running = gp_submit(r->engine, &request, &r->status);
-    if (running == NULL) return GP_EVENT_ERROR;
-    gp_interrupt_cancels(running);
-    gp_event_type end = gp_request_wait(running);
-    gp_interrupt_cancels(NULL);
-    gp_request_release(running);
-    if (end == GP_EVENT_ERROR)
-        gp_fail(&r->status, "%s: %s", o->scene.path, r->failure != NULL ? r->failure : "failed");
-    if (end == GP_EVENT_DONE && r->answer.out_of_memory) {
-        gp_fail(&r->status, "no memory for the answer");
-        return GP_EVENT_ERROR;
-    }
+    if (!gp_asking_open(&r->asking, &r->status)) return GP_EVENT_ERROR;
+    gp_request_options request = {.image = {image->width, image->height, 0, image->pixels},
+                                  .prompt = o->prompt,
+                                  .history = r->history,
+                                  .history_count = r->history_count};
+    gp_status why = {0};
+    gp_event_type end = gp_asking_ask(&r->asking, request, &why);
+    if (end == GP_EVENT_ERROR) gp_fail(&r->status, "%s: %s", o->asking.scene.path, why.message);
+    gp_status_clear(&why);
     return end;
 }
 
@@ -278,33 +200,29 @@ static gp_event_type ask(run *r) {
 /** All files are complete before the first takes its place. */
 static bool write_outputs(run *r) {
     const gp_rgb_image *image = &r->scene.image;
-    gp_report_context context = {.image = r->options.scene.path,
-                                 .model = r->options.model,
-                                 .device = r->engine != NULL ? gp_engine_device(r->engine) : NULL,
+    const gp_asking_options *o = &r->options.asking;
+    gp_engine *engine = r->asking.engine;
+    gp_report_context context = {.image = o->scene.path,
+                                 .model = o->model,
+                                 .device = engine != NULL ? gp_engine_device(engine) : NULL,
                                  .prompt = r->options.prompt,
                                  .width = image->width,
                                  .height = image->height};
-    gp_output_source source = {&r->answer, &context, &r->scene.georeference, image};
-    gp_terminal_end_text(&r->terminal);
-    gp_terminal_clear(&r->terminal);
-    if (ferror(stdout) != 0 || fflush(stdout) != 0)
-        return gp_fail(&r->status, "standard output cannot be written");
-    if (!gp_outputs_write(&r->outputs, &source, &r->status) || gp_interrupted() ||
-        !gp_outputs_commit(&r->outputs, &r->status))
+    gp_output_source source = {&r->asking.answer, &context, &r->scene.georeference, image};
+    if (!gp_asking_end_text(&r->asking, &r->status) || !gp_outputs_write(&r->outputs, &source, &r->status) ||
+        gp_interrupted() || !gp_outputs_commit(&r->outputs, &r->status))
         return false;
-    if (r->engine == NULL) return true;
-    gp_terminal_summary(&r->terminal);
-    if (r->options.verbose) gp_report_numbers(&r->answer, &context);
+    if (engine == NULL) return true;
+    gp_terminal_summary(&r->asking.terminal);
+    if (o->verbose) gp_report_numbers(&r->asking.answer, &context);
     return true;
 }
 
 static void clean_up(run *r) {
-    gp_engine_close(r->engine);
+    gp_asking_close(&r->asking);
     gp_outputs_discard(&r->outputs);
-    gp_answer_clear(&r->answer);
     gp_scene_clear(&r->scene);
     gp_free(r->history);
     json_decref(r->history_json);
-    gp_free(r->failure);
     gp_status_clear(&r->status);
 }
