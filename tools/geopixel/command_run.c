@@ -1,10 +1,12 @@
 #include "tools/geopixel/command_run.h"
 
 #include "kernels/base/memory.h"
+#include "tools/geopixel/arguments.h"
 #include "tools/geopixel/asking.h"
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
 #include "tools/geopixel/outputs/outputs.h"
+#include "tools/geopixel/terminal.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -56,7 +58,8 @@ static const char *const examples[] = {
 };
 
 int gp_command_run(int count, char **arguments) {
-    run r = {.options.asking = GP_ASKING_DEFAULTS};
+    run r = {.options = {.asking = GP_ASKING_DEFAULTS}};
+    r.asking.options = &r.options.asking;
     bool help = false;
     int code = GP_EXIT_ERROR;
     if (!parse(&r, count, arguments, &help) || (!help && !check_usage(&r))) {
@@ -66,11 +69,9 @@ int gp_command_run(int count, char **arguments) {
         code = GP_EXIT_DONE;
     } else {
         gp_interrupt_watch();
-        r.asking.options = &r.options.asking;
         gp_terminal_open(&r.asking.terminal, r.options.asking.quiet);
         if (read_inputs(&r) && ask(&r) == GP_EVENT_DONE && write_outputs(&r)) code = GP_EXIT_DONE;
-        gp_terminal_end_text(&r.asking.terminal);
-        gp_terminal_clear(&r.asking.terminal);
+        gp_asking_end_text(&r.asking, NULL);
         if (code != GP_EXIT_DONE && gp_interrupted()) {
             fprintf(stderr, "geopixel: interrupted\n");
             code = GP_EXIT_INTERRUPTED;
@@ -127,12 +128,11 @@ static bool is_utf8(const char *text) {
 
 static bool check_usage(run *r) {
     const run_options *o = &r->options;
-    const char *scene = o->asking.scene.path;
-    if (scene == NULL) return gp_fail(&r->status, "no picture was named");
-    if (!gp_asking_check(&o->asking, &r->status)) return false;
+    const char *const inputs[] = {o->asking.scene.path, o->history};
+    if (o->asking.scene.path == NULL) return gp_fail(&r->status, "no picture was named");
     if (o->prompt == NULL || o->prompt[0] == '\0') return gp_fail(&r->status, "--prompt is missing or empty");
     if (!is_utf8(o->prompt)) return gp_fail(&r->status, "--prompt is not UTF-8");
-    return gp_outputs_check(&o->outputs, (const char *const[]){scene, o->history}, 2, &r->status);
+    return gp_asking_check(&o->asking, &r->status) && gp_outputs_check(&o->outputs, inputs, 2, &r->status);
 }
 
 /* ---- inputs ---- */
@@ -177,21 +177,21 @@ static bool read_inputs(run *r) {
 /* ---- the question ---- */
 
 static gp_event_type ask(run *r) {
-    const run_options *o = &r->options;
+    const char *path = r->options.asking.scene.path;
     const gp_rgb_image *image = &r->scene.image;
     if (r->scene.empty) {
-        gp_asking_tell_empty(o->asking.scene.path);
+        gp_asking_tell_empty(path);
         return GP_EVENT_DONE;
     }
     if (!gp_asking_open(&r->asking, &r->status)) return GP_EVENT_ERROR;
     gp_request_options request = {.image = {image->width, image->height, 0, image->pixels},
-                                  .prompt = o->prompt,
+                                  .prompt = r->options.prompt,
                                   .history = r->history,
                                   .history_count = r->history_count};
-    gp_status why = {0};
-    gp_event_type end = gp_asking_ask(&r->asking, request, &why);
-    if (end == GP_EVENT_ERROR) gp_fail(&r->status, "%s: %s", o->asking.scene.path, why.message);
-    gp_status_clear(&why);
+    gp_status failure = {0};
+    gp_event_type end = gp_asking_ask(&r->asking, request, &failure);
+    if (end == GP_EVENT_ERROR) gp_fail(&r->status, "%s: %s", path, failure.message);
+    gp_status_clear(&failure);
     return end;
 }
 
@@ -200,21 +200,21 @@ static gp_event_type ask(run *r) {
 /** All files are complete before the first takes its place. */
 static bool write_outputs(run *r) {
     const gp_rgb_image *image = &r->scene.image;
-    const gp_asking_options *o = &r->options.asking;
-    gp_engine *engine = r->asking.engine;
-    gp_report_context context = {.image = o->scene.path,
-                                 .model = o->model,
+    const gp_engine *engine = r->asking.engine;
+    gp_report_context context = {.image = r->options.asking.scene.path,
+                                 .model = r->options.asking.model,
                                  .device = engine != NULL ? gp_engine_device(engine) : NULL,
                                  .prompt = r->options.prompt,
                                  .width = image->width,
                                  .height = image->height};
     gp_output_source source = {&r->asking.answer, &context, &r->scene.georeference, image};
-    if (!gp_asking_end_text(&r->asking, &r->status) || !gp_outputs_write(&r->outputs, &source, &r->status) ||
-        gp_interrupted() || !gp_outputs_commit(&r->outputs, &r->status))
+    if (!gp_asking_end_text(&r->asking, &r->status)) return false;
+    if (!gp_outputs_write(&r->outputs, &source, &r->status) || gp_interrupted() ||
+        !gp_outputs_commit(&r->outputs, &r->status))
         return false;
     if (engine == NULL) return true;
     gp_terminal_summary(&r->asking.terminal);
-    if (o->verbose) gp_report_numbers(&r->asking.answer, &context);
+    if (r->options.asking.verbose) gp_report_numbers(&r->asking.answer, &context);
     return true;
 }
 

@@ -3,7 +3,8 @@
  * ends by a hundredth of a pixel the edge is halved, and again. Longitudes run on beyond ±180° where the ring
  * does. A ring that stays within is done; of the others GEOS takes the parts between −180° and 180°, 180° and
  * 540°, …, each moved to its place. A ring that comes back 360° further has gone round a pole, and is closed
- * over ±90°.
+ * over ±90°. Polar grids like to have the pole in a corner of pixels, where no longitude is: such a polygon
+ * is moved by a thousandth of a pixel.
  */
 #include "tools/geopixel/outputs/world.h"
 
@@ -14,7 +15,12 @@
 #include <string.h>
 
 enum { DEPTH_MAX = 12, TURNS_MAX = 2 };
-static const double STRAY_MAX = 0.01; /* pixels */
+static const double STRAY_MAX = 0.01;             /* pixels */
+static const double POLE_NEAR = 1e-7;             /* degrees: a centimetre */
+static const double POLE_SHIFT[2] = {1e-3, 7e-4}; /* pixels */
+/* Degrees of longitude. Between two points of a ring the line is straight in degrees, for the area it is a
+ * geodesic: they part by 0.3 m at most over this length. */
+static const double AREA_STEP = 0.05;
 
 /** Points [count][2] that grow. */
 typedef struct point_list {
@@ -27,9 +33,12 @@ typedef struct world_ring {
     point_list list;
     int turns;    /* round a pole, eastward positive */
     bool is_wide; /* beyond ±180° */
+    bool at_pole; /* a point of it is where no longitude is */
 } world_ring;
 
-static bool project_ring(const gp_ring *ring, const gp_locator *locator, world_ring *out, gp_status *status);
+static bool project_polygon(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
+                            world_ring *rings, gp_status *status);
+static bool ring_area(const world_ring *ring, double *area);
 static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out);
 static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out);
 
@@ -43,10 +52,13 @@ bool gp_polygons_to_wgs84(const gp_polygons *pixels, const gp_locator *locator, 
         world_ring *rings = gp_allocate_zeroed(polygon->ring_count, sizeof *rings);
         bool is_wide = false;
         done = rings != NULL || gp_fail(status, "no memory for an outline in degrees");
+        done = done && project_polygon(polygon, (const double[2]){0, 0}, locator, rings, status);
+        bool at_pole = false;
+        for (size_t k = 0; k < polygon->ring_count && done; k++) at_pole = at_pole || rings[k].at_pole;
+        if (at_pole) done = project_polygon(polygon, POLE_SHIFT, locator, rings, status);
         for (size_t k = 0; k < polygon->ring_count && done; k++) {
-            done = project_ring(&polygon->rings[k], locator, &rings[k], status);
-            if (!done) break;
-            double own = gp_geodesic_area(rings[k].list.points, rings[k].list.count);
+            double own = 0;
+            done = ring_area(&rings[k], &own) || gp_fail(status, "no memory for an outline in degrees");
             *area += k == 0 ? own : -own;
             is_wide = is_wide || rings[k].is_wide || rings[k].turns != 0;
         }
@@ -103,24 +115,24 @@ static bool add_between(point_list *list, const gp_locator *locator, const doubl
            add_between(list, locator, half, to, middle, b, quarters + 2, depth + 1, status);
 }
 
-static bool project_ring(const gp_ring *ring, const gp_locator *locator, world_ring *out, gp_status *status) {
-    size_t count = ring->count;
-    double *corners = gp_allocate(count * 2 * sizeof *corners),
-           *middles = gp_allocate(count * 2 * sizeof *middles);
-    bool done =
-        (corners != NULL && middles != NULL) || gp_fail(status, "no memory for an outline in degrees");
-    for (size_t i = 0; i < count && done; i++)
-        for (int c = 0; c < 2; c++)
-            middles[2 * i + (size_t)c] =
-                (ring->points[2 * i + (size_t)c] + ring->points[2 * ((i + 1) % count) + (size_t)c]) / 2;
-    done = done && gp_locator_to_wgs84(locator, ring->points, count, corners, status) &&
+static bool project_ring(const gp_ring *ring, const double shift[2], const gp_locator *locator,
+                         world_ring *out, gp_status *status) {
+    size_t count = ring->count, bytes = count * 2 * sizeof(double);
+    double *pixels = gp_allocate(bytes), *corners = gp_allocate(bytes), *middles = gp_allocate(bytes);
+    bool done = (pixels != NULL && corners != NULL && middles != NULL) ||
+                gp_fail(status, "no memory for an outline in degrees");
+    for (size_t i = 0; i < 2 * count && done; i++) pixels[i] = ring->points[i] + shift[i % 2];
+    for (size_t i = 0; i < 2 * count && done; i++)
+        middles[i] = (pixels[i] + pixels[(i + 2) % (2 * count)]) / 2;
+    done = done && gp_locator_to_wgs84(locator, pixels, count, corners, status) &&
            gp_locator_to_wgs84(locator, middles, count, middles, status);
     for (size_t i = 0; i < count && done; i++) {
         size_t next = (i + 1) % count;
         done = (add(&out->list, corners + 2 * i) || gp_fail(status, "no memory for an outline in degrees")) &&
-               add_between(&out->list, locator, ring->points + 2 * i, ring->points + 2 * next,
-                           corners + 2 * i, corners + 2 * next, middles + 2 * i, 0, status);
+               add_between(&out->list, locator, pixels + 2 * i, pixels + 2 * next, corners + 2 * i,
+                           corners + 2 * next, middles + 2 * i, 0, status);
     }
+    gp_free(pixels);
     gp_free(corners);
     gp_free(middles);
     if (!done) return false;
@@ -128,9 +140,40 @@ static bool project_ring(const gp_ring *ring, const gp_locator *locator, world_r
     for (size_t i = 1; i < out->list.count; i++) points[2 * i] = unwrap(points[2 * i], points[2 * i - 2]);
     double end = unwrap(points[0], points[2 * out->list.count - 2]);
     out->turns = (int)round((end - points[0]) / 360);
-    for (size_t i = 0; i < out->list.count; i++)
+    for (size_t i = 0; i < out->list.count; i++) {
         out->is_wide = out->is_wide || points[2 * i] > 180 || points[2 * i] < -180;
+        out->at_pole = out->at_pole || fabs(points[2 * i + 1]) > 90 - POLE_NEAR;
+    }
     return true;
+}
+
+/** All rings of a polygon, in place of what `rings` held. */
+static bool project_polygon(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
+                            world_ring *rings, gp_status *status) {
+    bool done = true;
+    for (size_t k = 0; k < polygon->ring_count && done; k++) {
+        gp_free(rings[k].list.points);
+        rings[k] = (world_ring){0};
+        done = project_ring(&polygon->rings[k], shift, locator, &rings[k], status);
+    }
+    return done;
+}
+
+/** Geodesic area in m². */
+static bool ring_area(const world_ring *ring, double *area) {
+    point_list list = {0};
+    const double *points = ring->list.points;
+    bool done = true;
+    for (size_t i = 0; i < ring->list.count && done; i++) {
+        const double *a = points + 2 * i, *b = points + 2 * ((i + 1) % ring->list.count);
+        double across = unwrap(b[0], a[0]) - a[0], up = b[1] - a[1];
+        int pieces = 1 + (int)(fabs(across) / AREA_STEP);
+        for (int n = 0; n < pieces && done; n++)
+            done = add(&list, (const double[2]){a[0] + across * n / pieces, a[1] + up * n / pieces});
+    }
+    if (done) *area = gp_geodesic_area(list.points, list.count);
+    gp_free(list.points);
+    return done;
 }
 
 /* ---- polygons ---- */
@@ -181,25 +224,33 @@ static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out) {
 
 /* ---- the antimeridian and the poles ---- */
 
-/** What a ring encloses, unwrapped; round a pole all that lies between it and the pole. */
+/**
+ * What a ring encloses, unwrapped; round a pole all that lies between it and the pole. There it begins with
+ * its point that is nearest the pole, so that the way up from there meets no other part of it.
+ */
 static GEOSGeometry *enclosed(GEOSContextHandle_t geos, const world_ring *ring) {
     const double *points = ring->list.points;
-    size_t count = ring->list.count, closing = ring->turns != 0 ? 4 : 1;
+    size_t count = ring->list.count, closing = ring->turns != 0 ? 4 : 1, first = 0;
     GEOSCoordSequence *sequence = GEOSCoordSeq_create_r(geos, (unsigned)(count + closing), 2);
     if (sequence == NULL) return NULL;
-    double latitude = 0;
+    double latitude = 0, turn = 360.0 * ring->turns;
+    for (size_t i = 0; i < count; i++) latitude += points[2 * i + 1];
+    double pole = latitude > 0 ? 90 : -90;
+    for (size_t i = 0; i < count && ring->turns != 0; i++)
+        if (fabs(pole - points[2 * i + 1]) < fabs(pole - points[2 * first + 1])) first = i;
     for (size_t i = 0; i < count; i++) {
-        GEOSCoordSeq_setXY_r(geos, sequence, (unsigned)i, points[2 * i], points[2 * i + 1]);
-        latitude += points[2 * i + 1];
+        size_t from = (first + i) % count;
+        GEOSCoordSeq_setXY_r(geos, sequence, (unsigned)i, points[2 * from] + (from < first ? turn : 0),
+                             points[2 * from + 1]);
     }
     unsigned at = (unsigned)count;
+    const double *start = points + 2 * first;
     if (ring->turns != 0) {
-        double end = points[0] + 360 * ring->turns, pole = latitude > 0 ? 90 : -90;
-        GEOSCoordSeq_setXY_r(geos, sequence, at++, end, points[1]);
-        GEOSCoordSeq_setXY_r(geos, sequence, at++, end, pole);
-        GEOSCoordSeq_setXY_r(geos, sequence, at++, points[0], pole);
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, start[0] + turn, start[1]);
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, start[0] + turn, pole);
+        GEOSCoordSeq_setXY_r(geos, sequence, at++, start[0], pole);
     }
-    GEOSCoordSeq_setXY_r(geos, sequence, at, points[0], points[1]);
+    GEOSCoordSeq_setXY_r(geos, sequence, at, start[0], start[1]);
     GEOSGeometry *shell = GEOSGeom_createLinearRing_r(geos, sequence);
     return shell != NULL ? GEOSGeom_createPolygon_r(geos, shell, NULL, 0) : NULL;
 }
