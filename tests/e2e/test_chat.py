@@ -4,7 +4,8 @@ import json, os, pty, select, signal, subprocess, sys, termios, time, unittest
 from test_program import Base, MODEL, PROGRAM, SCENE, read_png, run
 
 WILD = ["--temperature", "50", "--seed", "7", "--max-new-tokens", "40"]  # the random model's likeliest answer is always the same
-LONG = ["--temperature", "50", "--max-new-tokens", "3000"]
+LONG = ["--temperature", "50", "--seed", "135", "--crops", "1", "--max-new-tokens", "3000"]  # over 2,000 tokens to the question below
+QUESTION = "Describe the scene."
 
 
 class Piped(Base):
@@ -65,10 +66,10 @@ class Piped(Base):
     def test_signals(self):
         """A signal ends a conversation through a pipe, waiting or answering."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            for question in (b"", b"x\n"):
+            for question in (b"", QUESTION.encode() + b"\n"):
                 child = subprocess.Popen([PROGRAM, "chat", "--model", MODEL, "--image", SCENE, *LONG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                 child.stdin.write(question); child.stdin.flush()
-                child.stdout.read(1) if question else child.stderr.readline(); time.sleep(0.3)
+                child.stdout.read(1) if question else (child.stderr.readline(), time.sleep(0.3))
                 child.send_signal(number); self.assertEqual(child.wait(60), 130); _, err = child.communicate()
                 self.assertIn(b"interrupted", err)
 
@@ -120,20 +121,19 @@ class Terminal(Base):
         """Ctrl-C stops an answer and nothing else; the stopped turn is no part of the conversation."""
         self.start(*LONG); self.wait("geopixel> ")
         for stage in ("encoding crops", "prefill"):
-            self.type("Describe the scene.\r"); self.wait(stage)
+            self.type(QUESTION + "\r"); self.wait(stage)
             self.type("\x03"); self.wait("stopped"); self.wait("geopixel> ")
         self.type("/save " + self.path("x") + "\r"); self.wait("no answer to save"); self.wait("geopixel> ")
-        self.type("Describe the scene.\r"); self.wait("tokens/s"); self.wait("geopixel> ")
+        self.type(QUESTION + "\r"); self.wait("tokens/s"); self.wait("geopixel> ")
         self.type("/save " + self.path("x") + "\r"); self.wait("wrote"); self.wait("geopixel> ")
-        want = run("run", SCENE, "--model", MODEL, "--prompt", "Describe the scene.", "--json", self.path("w.json"), *LONG); self.assertEqual(want.returncode, 0)
+        want = run("run", SCENE, "--model", MODEL, "--prompt", QUESTION, "--json", self.path("w.json"), *LONG); self.assertEqual(want.returncode, 0)
         self.assertEqual(json.load(open(self.path("x.json")))["token_ids"], json.load(open(self.path("w.json")))["token_ids"])
         self.type("\x04"); self.end()
 
     def test_terminate(self):
         """SIGTERM ends the program at the prompt and in an answer, and the terminal is as before."""
-        for question in ("", "x\r"):
-            self.start(*LONG); self.wait("geopixel> "); self.type("half a line" if not question else question)
-            time.sleep(0.3); self.child.send_signal(signal.SIGTERM); self.end(130)
+        for typed, echo in (("half a line", "half a line"), (QUESTION + "\r", "prefill")):
+            self.start(*LONG); self.wait("geopixel> "); self.type(typed); self.wait(echo); self.child.send_signal(signal.SIGTERM); self.end(130)
 
 
 if __name__ == "__main__": unittest.main()

@@ -28,6 +28,10 @@ bool gp_asking_read_scene(const gp_asking *asking, const gp_scene_options *optio
     return done;
 }
 
+void gp_asking_tell_empty(const char *path) {
+    fprintf(stderr, "geopixel: %s: all of its pixels are nodata: no answer, no masks\n", path);
+}
+
 static void on_warning(void *user, const char *line) {
     gp_asking *asking = user;
     if (asking->options->quiet) return;

@@ -53,6 +53,10 @@ bool gp_asking_check(const gp_asking_options *options, gp_status *status);
 bool gp_asking_read_scene(const gp_asking *asking, const gp_scene_options *options, gp_scene *scene,
                           gp_status *status);
 
+/** Says that nothing is there to be seen: what a model says of nothing would be made up, so it is not asked.
+ */
+void gp_asking_tell_empty(const char *path);
+
 /** Opens the engine. */
 bool gp_asking_open(gp_asking *asking, gp_status *status);
 

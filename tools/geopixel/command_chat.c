@@ -261,7 +261,7 @@ static bool remember(chat *c, const char *question) {
 static void ask(chat *c, const char *question) {
     bool done = c->path != NULL || gp_fail(&c->status, "there is no picture yet: /image FILE opens one");
     if (done && c->scene.empty) {
-        fprintf(stderr, "geopixel: %s: all of its pixels are nodata: no answer, no masks\n", c->path);
+        gp_asking_tell_empty(c->path);
         return;
     }
     if (done && c->session == NULL) {

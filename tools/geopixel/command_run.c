@@ -180,8 +180,7 @@ static gp_event_type ask(run *r) {
     const char *path = r->options.asking.scene.path;
     const gp_rgb_image *image = &r->scene.image;
     if (r->scene.empty) {
-        /* Nothing is there to be seen, and what a model says of nothing would be made up. */
-        fprintf(stderr, "geopixel: %s: all of its pixels are nodata: no answer, no masks\n", path);
+        gp_asking_tell_empty(path);
         return GP_EVENT_DONE;
     }
     if (!gp_asking_open(&r->asking, &r->status)) return GP_EVENT_ERROR;
