@@ -1,6 +1,7 @@
 #include "loaders/geo/georeference.h"
 
 #include "kernels/base/memory.h"
+#include "loaders/geo/geotiff_tags.h"
 
 #include <geo_normalize.h>
 #include <geo_simpletags.h>
@@ -13,14 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tags that a directory of keys points to, and the key that says what a pixel's coordinates are of. */
-enum {
-    TAG_KEYS = 34735,
-    TAG_PARAMETERS = 34736,
-    TAG_TEXT = 34737,
-    KEY_RASTER_TYPE = 1025,
-    PIXEL_IS_POINT = 2
-};
+/* The key that says what a pixel's coordinates are of. */
+enum { KEY_RASTER_TYPE = 1025, PIXEL_IS_POINT = 2 };
 
 static bool keys_are_whole(const gp_geo_tags *tags);
 static int inline_key(const gp_geo_tags *tags, int key);
@@ -137,9 +132,9 @@ static bool keys_are_whole(const gp_geo_tags *tags) {
         size_t end = (size_t)keys[4 * i + 2] + keys[4 * i + 3];
         uint16_t where = keys[4 * i + 1];
         if (where == 0 && keys[4 * i + 2] == 1) continue;
-        if (where == TAG_KEYS         ? end > tags->key_count
-            : where == TAG_PARAMETERS ? end > tags->parameter_count
-                                      : where != TAG_TEXT || end > text + 1)
+        if (where == GP_TAG_KEYS         ? end > tags->key_count
+            : where == GP_TAG_PARAMETERS ? end > tags->parameter_count
+                                         : where != GP_TAG_TEXT || end > text + 1)
             return false;
     }
     return true;
@@ -294,10 +289,11 @@ static bool read_crs(gp_georeference *out, const char *path, gp_status *note, gp
     }
     proj_context_set_enable_network(context, 0);
     proj_log_level(context, PJ_LOG_NONE);
-    ST_SetKey(simple, TAG_KEYS, (int)tags->key_count, STT_SHORT, tags->keys);
+    ST_SetKey(simple, GP_TAG_KEYS, (int)tags->key_count, STT_SHORT, tags->keys);
     if (tags->parameter_count > 0)
-        ST_SetKey(simple, TAG_PARAMETERS, (int)tags->parameter_count, STT_DOUBLE, tags->parameters);
-    if (tags->text != NULL) ST_SetKey(simple, TAG_TEXT, (int)strlen(tags->text) + 1, STT_ASCII, tags->text);
+        ST_SetKey(simple, GP_TAG_PARAMETERS, (int)tags->parameter_count, STT_DOUBLE, tags->parameters);
+    if (tags->text != NULL)
+        ST_SetKey(simple, GP_TAG_TEXT, (int)strlen(tags->text) + 1, STT_ASCII, tags->text);
     GTIF *keys = GTIFNewSimpleTags(simple);
     GTIFDefn *definition = GTIFAllocDefn();
     bool found = false;

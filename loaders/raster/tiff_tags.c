@@ -2,20 +2,10 @@
 
 #include "kernels/base/memory.h"
 #include "kernels/base/number.h"
+#include "loaders/geo/geotiff_tags.h"
 
 #include <string.h>
 #include <strings.h>
-
-/* GeoTIFF's (OGC 19-008r4, annex), and those that GDAL added. */
-enum {
-    TAG_PIXEL_SCALE = 33550,
-    TAG_TIEPOINTS = 33922,
-    TAG_TRANSFORMATION = 34264,
-    TAG_KEYS = 34735,
-    TAG_PARAMETERS = 34736,
-    TAG_TEXT = 34737,
-    TAG_RATIONAL = 50844,
-};
 
 /** A tag's values, libtiff's own memory; count 0 where the tag is absent. */
 typedef struct tag_values {
@@ -42,14 +32,14 @@ static bool copy(const tag_values *values, size_t size, void *target) {
 bool gp_tiff_read_geo_tags(gp_tiff_file *file, gp_geo_tags *tags, bool *rational, gp_status *status) {
     tag_values scale, tiepoints, matrix, keys, parameters, text;
     *tags = (gp_geo_tags){0};
-    *rational = TIFFFindField(file->tiff, TAG_RATIONAL, TIFF_ANY) != NULL &&
-                TIFFGetField(file->tiff, TAG_RATIONAL, &(uint32_t){0}, &(void *){NULL}) == 1;
-    if (!read_tag(file, TAG_PIXEL_SCALE, "ModelPixelScale", TIFF_DOUBLE, &scale, status) ||
-        !read_tag(file, TAG_TIEPOINTS, "ModelTiepoint", TIFF_DOUBLE, &tiepoints, status) ||
-        !read_tag(file, TAG_TRANSFORMATION, "ModelTransformation", TIFF_DOUBLE, &matrix, status) ||
-        !read_tag(file, TAG_KEYS, "GeoKeyDirectory", TIFF_SHORT, &keys, status) ||
-        !read_tag(file, TAG_PARAMETERS, "GeoDoubleParams", TIFF_DOUBLE, &parameters, status) ||
-        !read_tag(file, TAG_TEXT, "GeoAsciiParams", TIFF_ASCII, &text, status))
+    *rational = TIFFFindField(file->tiff, GP_TAG_RATIONAL, TIFF_ANY) != NULL &&
+                TIFFGetField(file->tiff, GP_TAG_RATIONAL, &(uint32_t){0}, &(void *){NULL}) == 1;
+    if (!read_tag(file, GP_TAG_PIXEL_SCALE, "ModelPixelScale", TIFF_DOUBLE, &scale, status) ||
+        !read_tag(file, GP_TAG_TIEPOINTS, "ModelTiepoint", TIFF_DOUBLE, &tiepoints, status) ||
+        !read_tag(file, GP_TAG_TRANSFORMATION, "ModelTransformation", TIFF_DOUBLE, &matrix, status) ||
+        !read_tag(file, GP_TAG_KEYS, "GeoKeyDirectory", TIFF_SHORT, &keys, status) ||
+        !read_tag(file, GP_TAG_PARAMETERS, "GeoDoubleParams", TIFF_DOUBLE, &parameters, status) ||
+        !read_tag(file, GP_TAG_TEXT, "GeoAsciiParams", TIFF_ASCII, &text, status))
         return false;
     if (scale.count != 0 && scale.count < 2)
         return gp_fail(status, "%s: ModelPixelScale of %zu numbers; 3 are expected", file->path, scale.count);

@@ -6,6 +6,7 @@
 #include "tools/geopixel/outputs/mask_raster.h"
 
 #include "kernels/base/memory.h"
+#include "loaders/geo/geotiff_tags.h"
 #include "tools/geopixel/palette.h"
 
 #include <stdarg.h>
@@ -14,15 +15,6 @@
 #include <tiffio.h>
 
 enum { TILE = 512, LEVELS_MAX = 16 };
-enum {
-    TAG_PIXEL_SCALE = 33550,
-    TAG_TIEPOINTS = 33922,
-    TAG_TRANSFORMATION = 34264,
-    TAG_KEYS = 34735,
-    TAG_PARAMETERS = 34736,
-    TAG_TEXT = 34737,
-};
-
 /** A raster under way. */
 typedef struct writing {
     TIFF *tiff;
@@ -154,25 +146,26 @@ static bool set_counted(TIFF *tiff, uint32_t tag, size_t count, const void *valu
 
 static bool set_geo_tags(TIFF *tiff, const gp_geo_tags *tags) {
     static const TIFFFieldInfo fields[] = {
-        {TAG_PIXEL_SCALE, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
+        {GP_TAG_PIXEL_SCALE, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
          "ModelPixelScaleTag"},
-        {TAG_TIEPOINTS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1, "ModelTiepointTag"},
-        {TAG_TRANSFORMATION, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
+        {GP_TAG_TIEPOINTS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
+         "ModelTiepointTag"},
+        {GP_TAG_TRANSFORMATION, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
          "ModelTransformationTag"},
-        {TAG_KEYS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_SHORT, FIELD_CUSTOM, 1, 1, "GeoKeyDirectoryTag"},
-        {TAG_PARAMETERS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
+        {GP_TAG_KEYS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_SHORT, FIELD_CUSTOM, 1, 1, "GeoKeyDirectoryTag"},
+        {GP_TAG_PARAMETERS, TIFF_VARIABLE2, TIFF_VARIABLE2, TIFF_DOUBLE, FIELD_CUSTOM, 1, 1,
          "GeoDoubleParamsTag"},
-        {TAG_TEXT, TIFF_VARIABLE, TIFF_VARIABLE, TIFF_ASCII, FIELD_CUSTOM, 1, 0, "GeoASCIIParamsTag"},
+        {GP_TAG_TEXT, TIFF_VARIABLE, TIFF_VARIABLE, TIFF_ASCII, FIELD_CUSTOM, 1, 0, "GeoASCIIParamsTag"},
     };
     return TIFFMergeFieldInfo(tiff, fields, sizeof fields / sizeof *fields) == 0 &&
-           (tags->scale == NULL || set_counted(tiff, TAG_PIXEL_SCALE, 3, tags->scale)) &&
+           (tags->scale == NULL || set_counted(tiff, GP_TAG_PIXEL_SCALE, 3, tags->scale)) &&
            (tags->tiepoints == NULL ||
-            set_counted(tiff, TAG_TIEPOINTS, tags->tiepoint_count * 6, tags->tiepoints)) &&
-           (tags->matrix == NULL || set_counted(tiff, TAG_TRANSFORMATION, 16, tags->matrix)) &&
-           (tags->keys == NULL || set_counted(tiff, TAG_KEYS, tags->key_count, tags->keys)) &&
+            set_counted(tiff, GP_TAG_TIEPOINTS, tags->tiepoint_count * 6, tags->tiepoints)) &&
+           (tags->matrix == NULL || set_counted(tiff, GP_TAG_TRANSFORMATION, 16, tags->matrix)) &&
+           (tags->keys == NULL || set_counted(tiff, GP_TAG_KEYS, tags->key_count, tags->keys)) &&
            (tags->parameters == NULL ||
-            set_counted(tiff, TAG_PARAMETERS, tags->parameter_count, tags->parameters)) &&
-           (tags->text == NULL || TIFFSetField(tiff, TAG_TEXT, tags->text) == 1);
+            set_counted(tiff, GP_TAG_PARAMETERS, tags->parameter_count, tags->parameters)) &&
+           (tags->text == NULL || TIFFSetField(tiff, GP_TAG_TEXT, tags->text) == 1);
 }
 
 /** `text` as GDAL keeps it: character data of XML, escaped once more before it goes into XML. */
