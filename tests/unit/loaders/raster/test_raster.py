@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The raster reader against GDAL: read_raster's pixels, validity, levels and georeference beside osgeo.gdal's own. Needs
 python3-gdal and python3-numpy; skips, saying so, without. GEOPIXEL_TEST_SEED repeats a run."""
-import json, os, random, shutil, subprocess, sys, tempfile, unittest
+import json, os, random, shutil, subprocess, sys, tempfile, unittest, zipfile
 
 try:
     import numpy as np
@@ -436,6 +436,8 @@ class ThroughGdal(Base):
         if not HAS_GDAL:
             answer = self.reader.ask("about", vrt); self.assertIn("gdal_translate", answer["error"]); return
         self.check(vrt)
+        with zipfile.ZipFile(self.path("a.zip"), "w") as archive: archive.write(source, "source.tif")
+        self.check("/vsizip/" + self.path("a.zip") + "/source.tif")
         if gdal.GetDriverByName("JP2OpenJPEG"):
             jp2 = self.path("a.jp2"); gdal.Translate(jp2, source, format="JP2OpenJPEG", outputSRS="EPSG:32618", outputBounds=[500000, 4500000, 500301, 4499800])
             about = self.check_all(jp2); self.assertEqual(about["format"], "JP2OpenJPEG"); self.assertEqual(about["crs"], "EPSG:32618")
