@@ -261,22 +261,8 @@ static bool write_directory(writing *w, int level) {
 /* ---- tiles ---- */
 
 static void draw_labels(writing *w) {
-    size_t pixels = (size_t)w->width * (size_t)w->height;
-    for (size_t k = 0; k < w->answer->mask_count; k++) {
-        const gp_rle *rle = &w->answer->masks[k].rle;
-        size_t at = 0; /* column by column */
-        for (size_t r = 0; r < rle->count; r++) {
-            for (uint32_t i = 0; i < rle->runs[r] && at < pixels; i++, at++) {
-                if (r % 2 == 0) continue;
-                size_t pixel = at % (size_t)w->height * (size_t)w->width + at / (size_t)w->height;
-                uint16_t label = (uint16_t)(k + 1);
-                if (w->bits == 16)
-                    memcpy(w->plane + 2 * pixel, &label, 2);
-                else
-                    w->plane[pixel] = (uint8_t)label;
-            }
-        }
-    }
+    for (size_t k = 0; k < w->answer->mask_count; k++)
+        gp_rle_paint(&w->answer->masks[k].rle, w->plane, w->bits == 16 ? 2 : 1, (uint16_t)(k + 1));
 }
 
 /** The tile's pixels, the nearest of each square of the scene; beyond its edges 0. */

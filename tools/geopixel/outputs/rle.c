@@ -36,10 +36,30 @@ bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle) {
 }
 
 void gp_rle_decode(const gp_rle *rle, uint8_t *pixels) {
-    size_t height = (size_t)rle->height, width = (size_t)rle->width, at = 0;
-    for (size_t i = 0; i < rle->count; i++)
-        for (uint32_t k = 0; k < rle->runs[i]; k++, at++)
-            pixels[at % height * width + at / height] = i % 2 == 1;
+    memset(pixels, 0, (size_t)rle->height * (size_t)rle->width);
+    gp_rle_paint(rle, pixels, 1, 1);
+}
+
+void gp_rle_paint(const gp_rle *rle, void *pixels, int bytes, uint16_t value) {
+    size_t height = (size_t)rle->height, width = (size_t)rle->width, column = 0, row = 0;
+    uint8_t *small = pixels;
+    uint16_t *large = pixels;
+    for (size_t i = 0; i < rle->count; i++) {
+        size_t left = rle->runs[i];
+        while (left > 0 && column < width) {
+            size_t here = left < height - row ? left : height - row; /* of this column */
+            for (size_t y = row; y < row + here && i % 2 == 1; y++) {
+                if (bytes == 1)
+                    small[y * width + column] = (uint8_t)value;
+                else
+                    large[y * width + column] = value;
+            }
+            left -= here;
+            row += here;
+            column += row / height;
+            row %= height;
+        }
+    }
 }
 
 char *gp_rle_text(const gp_rle *rle) {

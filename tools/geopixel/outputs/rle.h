@@ -18,6 +18,9 @@ bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle);
 /** Bytes [height, width], 0 and 1. */
 void gp_rle_decode(const gp_rle *rle, uint8_t *pixels);
 
+/** Sets the mask's pixels of [height, width], each of 1 or 2 bytes, to `value`; the others stay. */
+void gp_rle_paint(const gp_rle *rle, void *pixels, int bytes, uint16_t value);
+
 /** COCO's text, terminated: each run (from the third on its difference to the one two before) in groups of
  * five bits, lowest first. NULL when memory is out; free with gp_free. */
 char *gp_rle_text(const gp_rle *rle);
