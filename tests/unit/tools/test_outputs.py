@@ -147,6 +147,31 @@ class Vectors(Base):
             if masks[k].any(): self.assertEqual(feature.GetGeometryRef().Area(), masks[k].sum()); self.assertLessEqual(feature.GetGeometryRef().GetEnvelope()[3], 0)
         self.validate_package(); self.write(0, 50, 40); self.validate_package()
 
+    def test_beyond_earth(self):
+        """A full disk from above the equator, and degrees that go on beyond the poles: the package has all outlines, areas of what lies on Earth."""
+        width, height = 60, 60
+        for srs, transform in (("+proj=geos +h=35785831 +lon_0=0 +datum=WGS84", (-5568748, 185625, 0, 5568748, 0, -185625)), ("EPSG:4326", (-180, 6, 0, 120, 0, -4))):
+            with self.subTest(srs):
+                place = self.place(srs, transform); done = subprocess.run([WRITER, str(rng.integers(1, 1 << 40)), "30", str(width), str(height), place, self.path("o")], capture_output=True, text=True)
+                self.assertIn("has no place on Earth", done.stderr); self.assertIn("o.geojson", done.stderr); self.assertNotIn("o.gpkg", done.stderr)
+                masks = np.fromfile(self.path("o.raw"), np.uint8).reshape(30, height, width); kinds = set()
+                corners = [(x, y) for y in range(height + 1) for x in range(width + 1)]
+                places = [(transform[0] + x * transform[1], transform[3] + y * transform[5]) for x, y in corners]
+                if srs.startswith("EPSG"): on_earth = np.array([abs(y) <= 90 for x, y in places]).reshape(height + 1, width + 1)
+                else: on_earth = np.isfinite(osr.CoordinateTransformation(system(srs), system("EPSG:4326")).TransformPoints(places)).all(axis=1).reshape(height + 1, width + 1)
+                layer = (package := ogr.Open(self.path("o.gpkg"))).GetLayerByName("masks"); self.assertEqual(layer.GetFeatureCount(), 30)
+                for k, feature in enumerate(layer):
+                    geometry = feature.GetGeometryRef()
+                    if not masks[k].any(): self.assertIsNone(geometry); continue
+                    self.assertAlmostEqual(geometry.Area() / abs(transform[1] * transform[5]) / masks[k].sum(), 1, places=9)
+                    touched = np.zeros((height + 1, width + 1), bool)
+                    for y in (0, 1):
+                        for x in (0, 1): touched[y:height + y, x:width + x] |= masks[k] == 1
+                    reaches_beyond = not on_earth[touched].all(); kinds.add(reaches_beyond)
+                    if reaches_beyond: self.assertIsNone(feature["area_m2"])
+                    else: self.assertGreater(feature["area_m2"], 0)
+                self.assertIn(True, kinds); package = layer = feature = None; self.validate_package()
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -207,13 +207,18 @@ static bool write_mask(writing *w, size_t mask, gp_status *status) {
     double box[4] = {INFINITY, -INFINITY, INFINITY, -INFINITY}, area = 0;
     char *blob = NULL;
     size_t length = 0;
-    bool done = gp_outline(&w->answer->masks[mask].rle, w->tolerance, &polygons, status) &&
-                (w->locator == NULL || gp_polygons_to_wgs84(&polygons, w->locator, &world, &area, status));
+    /* The layer is in the scene's CRS, so a mask that reaches beyond the Earth there (a full disk, half a
+     * pixel above a pole) only has no area. */
+    gp_status unplaced = {0};
+    bool done = gp_outline(&w->answer->masks[mask].rle, w->tolerance, &polygons, status);
+    bool has_area =
+        done && w->locator != NULL && gp_polygons_to_wgs84(&polygons, w->locator, &world, &area, &unplaced);
+    gp_status_clear(&unplaced);
     if (done && polygons.count > 0) {
         place_polygons(w, &polygons, box);
         done = encode(&polygons, w->srs, box, &blob, &length) || gp_fail(status, "%s: no memory", w->path);
     }
-    done = done && insert_feature(w, mask, blob, length, w->locator != NULL, area, status) &&
+    done = done && insert_feature(w, mask, blob, length, has_area, area, status) &&
            (blob == NULL || insert_box(w, (sqlite3_int64)mask + 1, box, status));
     for (int i = 0; i < 4; i++) w->box[i] = i % 2 == 0 ? fmin(w->box[i], box[i]) : fmax(w->box[i], box[i]);
     free(blob);
