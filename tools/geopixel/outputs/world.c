@@ -4,7 +4,8 @@
  * does. A ring that stays within is done; of the others GEOS takes the parts between −180° and 180°, 180° and
  * 540°, …, each moved to its place. A ring that comes back 360° further has gone round a pole, and is closed
  * over ±90°. Polar grids like to have the pole in a corner of pixels, where no longitude is: then all is
- * moved by a thousandth of a pixel.
+ * moved by a thousandth of a pixel. Where the pole is a line of the picture (plain degrees), longitudes are
+ * those along the line and nothing moves.
  */
 #include "tools/geopixel/outputs/world.h"
 
@@ -18,12 +19,17 @@ enum { DEPTH_MAX = 20, TURNS_MAX = 2 };
 static const double STRAY_MAX = 0.01, STRAY_OF_POLE = 0.05; /* pixels */
 static const double POLE_NEAR = 1e-7;                       /* degrees: a centimetre */
 #define POLE_SHIFT 1e-3                                     /* pixels */
+/* Degrees of longitude from an end of an edge to its middle: so that no step between points comes near 180°,
+ * where east and west are alike. */
+static const double STEP_MAX = 60;
 /* Coordinates are whole multiples of 2^-30 degrees, a tenth of a millimetre: then ±360° changes no bit of
  * them, and corners in which rings meet stay the same. */
 static const double GRID = 0x1p-30;
 /* Degrees of longitude. Between two points of a ring the line is straight in degrees, for the area it is a
  * geodesic: they part by 0.3 m at most over this length. */
 static const double AREA_STEP = 0.05;
+/* WGS 84's ellipsoid. */
+static const double SEMI_MAJOR = 6378137, ECCENTRICITY = 0.0818191908426215;
 
 /** Points [count][2] that grow. */
 typedef struct point_list {
@@ -105,14 +111,18 @@ static double unwrap(double longitude, double near) {
 
 /**
  * Whether the middle of an edge is near enough to the middle of its ends: by a hundredth of a pixel, and
- * close to a pole, where chords sweep over many longitudes, by a twentieth of the way to it.
+ * close to a pole, where chords sweep over many longitudes, by a twentieth of the way to it. On a pole that
+ * is a line that way is nothing, and rounding alone would halve the edge for ever.
  */
 static bool is_straight(const double a[2], const double b[2], const double middle[2], double pixels) {
+    if (fabs(unwrap(middle[0], a[0]) - a[0]) > STEP_MAX ||
+        fabs(unwrap(b[0], middle[0]) - middle[0]) > STEP_MAX)
+        return false;
     double shrink = cos((a[1] + b[1]) / 2 * M_PI / 180);
     double b_longitude = unwrap(b[0], a[0]), across = (a[0] + b_longitude) / 2;
     double length = hypot((b_longitude - a[0]) * shrink, b[1] - a[1]);
     double off = hypot((unwrap(middle[0], across) - across) * shrink, middle[1] - (a[1] + b[1]) / 2);
-    return off * pixels <= STRAY_MAX * length && off <= STRAY_OF_POLE * (90 - fabs(middle[1]));
+    return off * pixels <= STRAY_MAX * length && off <= STRAY_OF_POLE * fmax(90 - fabs(middle[1]), POLE_NEAR);
 }
 
 /** Adds the points between two ends of an edge, given in pixels and degrees with its middle. */
@@ -128,6 +138,20 @@ static bool add_between(point_list *list, const gp_locator *locator, const doubl
            add_between(list, locator, from, half, a, middle, quarters, depth + 1, status) &&
            (add(list, middle) || gp_fail(status, "no memory for an outline in degrees")) &&
            add_between(list, locator, half, to, middle, b, quarters + 2, depth + 1, status);
+}
+
+static bool is_at_pole(const double point[2]) {
+    return fabs(point[1]) > 90 - POLE_NEAR;
+}
+
+/** Whether the pole at `pixel` is a line of the picture's row, not a point of it. */
+static bool pole_is_line(const gp_locator *locator, const double pixel[2]) {
+    double beside[4] = {pixel[0] - 0.5, pixel[1], pixel[0] + 0.5, pixel[1]};
+    gp_status unplaced = {0}; /* then the pole is where the Earth ends */
+    bool is_line = gp_locator_to_wgs84(locator, beside, 2, beside, &unplaced) && is_at_pole(beside) &&
+                   is_at_pole(beside + 2);
+    gp_status_clear(&unplaced);
+    return is_line;
 }
 
 static bool project_ring(const gp_ring *ring, const double shift[2], const gp_locator *locator,
@@ -147,6 +171,9 @@ static bool project_ring(const gp_ring *ring, const double shift[2], const gp_lo
                add_between(&out->list, locator, pixels + 2 * i, pixels + 2 * next, corners + 2 * i,
                            corners + 2 * next, middles + 2 * i, 0, status);
     }
+    bool is_line = false;
+    for (size_t i = 0; i < count && done && !is_line; i++)
+        is_line = is_at_pole(corners + 2 * i) && pole_is_line(locator, pixels + 2 * i);
     gp_free(pixels);
     gp_free(corners);
     gp_free(middles);
@@ -158,24 +185,37 @@ static bool project_ring(const gp_ring *ring, const double shift[2], const gp_lo
     out->turns = (int)round((end - points[0]) / 360);
     for (size_t i = 0; i < out->list.count; i++) {
         out->is_wide = out->is_wide || points[2 * i] > 180 || points[2 * i] < -180;
-        out->at_pole = out->at_pole || fabs(points[2 * i + 1]) > 90 - POLE_NEAR;
+        out->at_pole = out->at_pole || (!is_line && is_at_pole(points + 2 * i));
     }
     return true;
 }
 
-/** Geodesic area in m². */
+/** Area in m² for each radian of longitude between the equator and a latitude. */
+static double zone_area(double latitude) {
+    double sine = sin(latitude * M_PI / 180), e = ECCENTRICITY;
+    return SEMI_MAJOR * SEMI_MAJOR * (1 - e * e) / 2 *
+           (sine / (1 - e * e * sine * sine) + atanh(e * sine) / e);
+}
+
+/**
+ * Geodesic area in m². Of the two sides of a ring gp_geodesic_area takes the smaller; a sum of zones says
+ * whether the ring holds the larger.
+ */
 static bool ring_area(const world_ring *ring, double *area) {
     point_list list = {0};
     const double *points = ring->list.points;
+    double earth = 4 * M_PI * zone_area(90), zones = 0;
     bool done = true;
     for (size_t i = 0; i < ring->list.count && done; i++) {
         const double *a = points + 2 * i, *b = points + 2 * ((i + 1) % ring->list.count);
         double across = unwrap(b[0], a[0]) - a[0], up = b[1] - a[1];
         int pieces = 1 + (int)(fabs(across) / AREA_STEP);
+        zones += across * M_PI / 180 * (zone_area(a[1]) + zone_area(b[1])) / 2;
         for (int n = 0; n < pieces && done; n++)
             done = add(&list, (const double[2]){a[0] + across * n / pieces, a[1] + up * n / pieces});
     }
     if (done) *area = gp_geodesic_area(list.points, list.count);
+    if (done && ring->turns == 0 && fabs(zones) > earth / 2) *area = earth - *area;
     gp_free(list.points);
     return done;
 }
