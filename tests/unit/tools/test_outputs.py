@@ -137,6 +137,23 @@ class Vectors(Base):
                     back = world.Clone(); back.Segmentize(0.05)
                     back.Transform(osr.CoordinateTransformation(system("EPSG:4326"), equal)); self.assertAlmostEqual(back.Area() / flat.Area(), 1, delta=1e-3 + strays)  # chords of 0.05 degrees beside that
 
+    def test_whole_earth(self):
+        """Scenes from pole to pole and all round: filled again in degrees the outlines are the mask; areas against the sum of pixels between their parallels."""
+        e = (1 / 298.257223563 * (2 - 1 / 298.257223563)) ** 0.5
+        zone = lambda s: 6378137 ** 2 * (1 - e * e) / 2 * (s / (1 - e * e * s * s) + np.arctanh(e * s) / e)  # m2 a radian, from the equator
+        half = 20037508.342789244
+        for srs, transform, roll in (("EPSG:4326", (-180, 5, 0, 90, 0, -4), 0), ("EPSG:4326", (0, 5, 0, 90, 0, -4), 36), ("EPSG:4326", (-180, 5, 0, 86, 0, -3.7), 0), ("EPSG:4326", (0, 5, 0, 80, 0, -3.5), 36), ("EPSG:3857", (-half, half / 36, 0, half, 0, -half / 22.5), 0)):
+            with self.subTest(srs=srs, transform=transform):
+                width, height = 72, 45; rows = transform[3] + np.arange(height + 1) * transform[5]
+                edges = np.radians(rows) if srs == "EPSG:4326" else np.arctan(np.sinh(rows / 6378137))
+                pixel = np.radians(5) * -np.diff(zone(np.sin(edges)))
+                for mask, properties, world, geometry, to_degrees in self.check(srs, transform, count=18, width=width, height=height):
+                    self.assertAlmostEqual(properties["area_m2"] / (mask * pixel[:, None]).sum(), 1, delta=1e-5)  # geodesics of 0.05 degrees run beside the parallels
+                    if srs != "EPSG:4326": continue
+                    target = gdal.GetDriverByName("MEM").Create("", width, height, 1); target.SetGeoTransform((-180,) + transform[1:])
+                    memory = ogr.GetDriverByName("Memory").CreateDataSource(""); one = memory.CreateLayer("one", None); f = ogr.Feature(one.GetLayerDefn()); f.SetGeometry(world); one.CreateFeature(f)
+                    gdal.RasterizeLayer(target, [1], one, burn_values=[1]); np.testing.assert_array_equal(target.ReadAsArray(), np.roll(mask, roll, axis=1))
+
     def test_no_place(self):
         masks = self.write(3, 50, 40); document = json.load(open(self.path("o.geojson"))); self.assertEqual(document["coordinates_are"], "pixels")
         for k, feature in enumerate(document["features"]):

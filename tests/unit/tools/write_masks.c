@@ -37,16 +37,17 @@ int main(int count, char **arguments) {
     char path[4096], text[64];
     FILE *raw = open_output(arguments[6], ".raw", path);
     for (size_t k = 0; k < masks; k++) {
-        /* Boxes with holes and some noise; now and then nothing. */
+        /* Boxes with holes and some noise; now and then nothing, all, and all but the holes. */
         memset(pixels, 0, (size_t)width * (size_t)height);
         int left = (int)(random_bits(&seed) % (uint64_t)width),
             top = (int)(random_bits(&seed) % (uint64_t)height);
         int right = left + 1 + (int)(random_bits(&seed) % (uint64_t)(width - left)),
             bottom = top + 1 + (int)(random_bits(&seed) % (uint64_t)(height - top));
+        if (k % 9 >= 6) left = top = 0, right = width, bottom = height;
         for (int y = top; y < bottom && k % 9 != 8; y++)
             for (int x = left; x < right; x++)
                 pixels[(size_t)y * (size_t)width + (size_t)x] =
-                    (x / 5 + y / 7) % 6 != 0 && (k % 3 != 0 || random_bits(&seed) % 10 != 0);
+                    k % 9 == 7 || ((x / 5 + y / 7) % 6 != 0 && (k % 3 != 0 || random_bits(&seed) % 10 != 0));
         fwrite(pixels, 1, (size_t)width * (size_t)height, raw);
         REQUIRE(gp_rle_encode(pixels, width, height, &answer.masks[k].rle), "memory");
         for (size_t i = 0; i < (size_t)width * (size_t)height; i++) answer.masks[k].area += pixels[i];

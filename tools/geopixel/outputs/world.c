@@ -50,10 +50,12 @@ static bool project_ring(const gp_ring *ring, const double shift[2], const gp_lo
 static bool ring_area(const world_ring *ring, double *area);
 static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out);
 static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out);
+static bool join_at_seam(gp_polygons *out);
 
-/** One polygon; `at_pole` becomes true where a point of it has no longitude. */
+/** One polygon; `at_pole` becomes true where a point of it has no longitude, `is_cut` where it leaves ±180°.
+ */
 static bool convert(const gp_polygon *polygon, const double shift[2], const gp_locator *locator,
-                    gp_polygons *out, double *area, bool *at_pole, gp_status *status) {
+                    gp_polygons *out, double *area, bool *at_pole, bool *is_cut, gp_status *status) {
     world_ring *rings = gp_allocate_zeroed(polygon->ring_count, sizeof *rings);
     bool is_wide = false, done = rings != NULL || gp_fail(status, "no memory for an outline in degrees");
     for (size_t k = 0; k < polygon->ring_count && done; k++) {
@@ -69,23 +71,27 @@ static bool convert(const gp_polygon *polygon, const double shift[2], const gp_l
         done = gp_fail(status, "an outline cannot be cut at the antimeridian");
     for (size_t k = 0; rings != NULL && k < polygon->ring_count; k++) gp_free(rings[k].list.points);
     gp_free(rings);
+    *is_cut = *is_cut || is_wide;
     return done;
 }
 
 bool gp_polygons_to_wgs84(const gp_polygons *pixels, const gp_locator *locator, gp_polygons *out,
                           double *area, gp_status *status) {
     static const double shifts[2][2] = {{0, 0}, {POLE_SHIFT, POLE_SHIFT * 0.7}};
-    bool done = true, at_pole = true;
+    bool done = true, at_pole = true, is_cut = false;
     *out = (gp_polygons){0};
     for (int attempt = 0; attempt < 2 && done && at_pole; attempt++) {
         gp_polygons_clear(out);
         *area = 0;
         at_pole = false;
         for (size_t i = 0; i < pixels->count && done && !at_pole; i++)
-            done = convert(&pixels->polygons[i], shifts[attempt], locator, out, area, &at_pole, status);
+            done =
+                convert(&pixels->polygons[i], shifts[attempt], locator, out, area, &at_pole, &is_cut, status);
     }
     if (done && at_pole)
         done = gp_fail(status, "an outline has corners at a pole that cannot be moved off it");
+    if (done && is_cut && out->count > 1 && !join_at_seam(out))
+        done = gp_fail(status, "outlines cannot be joined where the picture's sides meet");
     if (!done) gp_polygons_clear(out);
     return done;
 }
@@ -369,6 +375,61 @@ static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out) {
     }
     bool done = whole != NULL && take_polygons(geos, whole, out);
     GEOSGeom_destroy_r(geos, whole);
+    GEOS_finish_r(geos);
+    return done;
+}
+
+static GEOSGeometry *ring_to_geos(GEOSContextHandle_t geos, const gp_ring *ring) {
+    GEOSCoordSequence *points = GEOSCoordSeq_create_r(geos, (unsigned)ring->count + 1, 2);
+    for (size_t i = 0; i <= ring->count && points != NULL; i++) {
+        const double *point = ring->points + 2 * (i % ring->count);
+        GEOSCoordSeq_setXY_r(geos, points, (unsigned)i, point[0], point[1]);
+    }
+    return points != NULL ? GEOSGeom_createLinearRing_r(geos, points) : NULL;
+}
+
+static GEOSGeometry *polygon_to_geos(GEOSContextHandle_t geos, const gp_polygon *polygon) {
+    size_t count = 0;
+    GEOSGeometry **rings = gp_allocate_zeroed(polygon->ring_count, sizeof(GEOSGeometry *)), *whole = NULL;
+    while (rings != NULL && count < polygon->ring_count &&
+           (rings[count] = ring_to_geos(geos, &polygon->rings[count])) != NULL)
+        count++;
+    if (rings != NULL && count == polygon->ring_count) { /* which takes the rings */
+        whole = GEOSGeom_createPolygon_r(geos, rings[0], rings + 1, (unsigned)count - 1);
+        count = 0;
+    }
+    for (size_t i = 0; i < count; i++) GEOSGeom_destroy_r(geos, rings[i]);
+    gp_free(rings);
+    return whole;
+}
+
+/**
+ * On a picture that goes all round the Earth, polygons that its left and right sides part share an edge
+ * there; they become one.
+ */
+static bool join_at_seam(gp_polygons *out) {
+    GEOSContextHandle_t geos = GEOS_init_r();
+    if (geos == NULL) return false;
+    size_t count = 0;
+    GEOSGeometry **parts = gp_allocate_zeroed(out->count, sizeof(GEOSGeometry *)), *all = NULL,
+                 *joined = NULL;
+    while (parts != NULL && count < out->count &&
+           (parts[count] = polygon_to_geos(geos, &out->polygons[count])) != NULL)
+        count++;
+    if (parts != NULL && count == out->count) { /* which takes the parts */
+        all = GEOSGeom_createCollection_r(geos, GEOS_MULTIPOLYGON, parts, (unsigned)count);
+        count = 0;
+    }
+    bool done = all != NULL;
+    if (done && GEOSisValid_r(geos, all) != 1) {
+        joined = GEOSUnaryUnion_r(geos, all);
+        gp_polygons_clear(out);
+        done = joined != NULL && take_polygons(geos, joined, out);
+    }
+    for (size_t i = 0; i < count; i++) GEOSGeom_destroy_r(geos, parts[i]);
+    gp_free(parts);
+    GEOSGeom_destroy_r(geos, all);
+    GEOSGeom_destroy_r(geos, joined);
     GEOS_finish_r(geos);
     return done;
 }
