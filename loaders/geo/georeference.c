@@ -17,6 +17,8 @@
 /* The key that says what a pixel's coordinates are of. */
 enum { KEY_RASTER_TYPE = 1025, PIXEL_IS_POINT = 2 };
 
+enum { EXTRA_LENGTH = 320 }; /* of a PROJ string: eight numbers and their names */
+
 static bool keys_are_whole(const gp_geo_tags *tags);
 static int inline_key(const gp_geo_tags *tags, int key);
 static bool read_place(gp_georeference *out, const char *path, gp_status *status);
@@ -248,6 +250,21 @@ static bool take_on_datum(PJ_CONTEXT *context, const char *parameters, GTIF *key
     return taken;
 }
 
+/** PROJ's string as libgeotiff makes it, and what it leaves out: the angle of a rectified grid, and the shift
+ * to WGS 84 of a datum that has no code. */
+static void complete_parameters(const GTIFDefn *definition, const char *parameters, char *whole,
+                                size_t length) {
+    size_t at = (size_t)snprintf(whole, length, "%s", parameters);
+    for (int i = 0; i < definition->nParms && i < MAX_GTIF_PROJPARMS; i++)
+        if (definition->ProjParmId[i] == ProjRectifiedGridAngleGeoKey && strstr(whole, "+gamma") == NULL)
+            at += (size_t)snprintf(whole + at, length - at, " +gamma=%.15g", definition->ProjParm[i]);
+    bool is_shifted = definition->GCS == KvUserDefined && strstr(whole, "+towgs84") == NULL;
+    for (int i = 0; is_shifted && i < definition->TOWGS84Count && i < 7; i++)
+        at += (size_t)snprintf(whole + at, length - at, i == 0 ? " +towgs84=%.15g" : ",%.15g",
+                               definition->TOWGS84[i]);
+    snprintf(whole + at, length - at, " +type=crs");
+}
+
 /** The CRS that the keys describe. */
 static bool find_crs(PJ_CONTEXT *context, GTIF *keys, GTIFDefn *definition, gp_georeference *out) {
     bool is_projected = definition->Model != ModelTypeGeographic && definition->PCS != 0;
@@ -265,10 +282,10 @@ static bool find_crs(PJ_CONTEXT *context, GTIF *keys, GTIFDefn *definition, gp_g
     if (found) return true;
     char *parameters = GTIFGetProj4Defn(definition);
     if (parameters != NULL && parameters[0] != '\0') {
-        size_t length = strlen(parameters) + 12;
+        size_t length = strlen(parameters) + EXTRA_LENGTH;
         char *whole = gp_allocate(length);
         if (whole != NULL) {
-            snprintf(whole, length, "%s +type=crs", parameters);
+            complete_parameters(definition, parameters, whole, length);
             found = take_on_datum(context, whole, keys, definition, out) || take_crs(context, whole, 0, out);
             gp_free(whole);
         }

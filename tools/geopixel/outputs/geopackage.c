@@ -189,9 +189,15 @@ static bool insert_feature(writing *w, size_t mask, const char *blob, size_t len
     sqlite3_stmt *add = prepare(w, "INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", status);
     if (add == NULL) return false;
     sqlite3_bind_int64(add, 1, (sqlite3_int64)mask + 1); /* what is not bound is NULL */
-    if (blob != NULL) sqlite3_bind_blob64(add, 2, blob, length, SQLITE_STATIC);
+    /* Values have a limit, a billion bytes by default: what is beyond it must not become NULL unseen. */
+    bool bound = (blob == NULL || sqlite3_bind_blob64(add, 2, blob, length, SQLITE_STATIC) == SQLITE_OK) &&
+                 (phrase == NULL || sqlite3_bind_text(add, 3, phrase->text, -1, SQLITE_STATIC) == SQLITE_OK);
+    if (!bound) {
+        fail(w, status);
+        sqlite3_finalize(add);
+        return false;
+    }
     if (phrase != NULL) {
-        sqlite3_bind_text(add, 3, phrase->text, -1, SQLITE_STATIC);
         sqlite3_bind_int64(add, 5, (sqlite3_int64)phrase->begin);
         sqlite3_bind_int64(add, 6, (sqlite3_int64)phrase->end);
     }
@@ -308,8 +314,12 @@ static bool write_style(writing *w, gp_status *status) {
                 "owner) VALUES ('', '', 'masks', 'geom', 'phrases', ?1, '', 1, "
                 "'a colour a phrase', '')",
                 status);
-    if (add != NULL) sqlite3_bind_text(add, 1, style, -1, SQLITE_STATIC);
-    bool done = add != NULL && finish(w, add, status);
+    bool done = add != NULL;
+    if (done && sqlite3_bind_text(add, 1, style, -1, SQLITE_STATIC) != SQLITE_OK) {
+        done = fail(w, status);
+        sqlite3_finalize(add);
+    }
+    done = done && finish(w, add, status);
     free(style);
     return done;
 }

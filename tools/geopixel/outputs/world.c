@@ -15,12 +15,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 20, TURNS_MAX = 2 };
+enum { DEPTH_MAX = 20, TURNS_MAX = 2, SHORT_EDGE = 4 /* pixels */ };
 static const double STRAY_MAX = 0.01, STRAY_OF_POLE = 0.05; /* pixels */
 static const double POLE_NEAR = 1e-7;                       /* degrees: a centimetre */
 #define POLE_SHIFT 1e-3                                     /* pixels */
-/* Degrees of longitude from an end of an edge to its middle: so that no step between points comes near 180°,
- * where east and west are alike. */
+/* Degrees of longitude from an end of an edge to a point of it: so that no step between points comes near
+ * 180°, where east and west are alike. */
 static const double STEP_MAX = 60;
 /* Coordinates are whole multiples of 2^-30 degrees, a tenth of a millimetre: then ±360° changes no bit of
  * them, and corners in which rings meet stay the same. */
@@ -116,32 +116,36 @@ static double unwrap(double longitude, double near) {
 }
 
 /**
- * Whether the middle of an edge is near enough to the middle of its ends: by a hundredth of a pixel, and
- * close to a pole, where chords sweep over many longitudes, by a twentieth of the way to it. On a pole that
- * is a line that way is nothing, and rounding alone would halve the edge for ever.
+ * Whether a point of an edge is near enough to the point of its chord at `share` of the way: by a hundredth
+ * of a pixel, and close to a pole, where chords sweep over many longitudes, by a twentieth of the way to it.
+ * On a pole that is a line that way is nothing, and rounding alone would halve the edge for ever.
  */
-static bool is_straight(const double a[2], const double b[2], const double middle[2], double pixels) {
-    if (fabs(unwrap(middle[0], a[0]) - a[0]) > STEP_MAX ||
-        fabs(unwrap(b[0], middle[0]) - middle[0]) > STEP_MAX)
+static bool is_near(const double a[2], const double b[2], const double point[2], double share,
+                    double pixels) {
+    if (fabs(unwrap(point[0], a[0]) - a[0]) > STEP_MAX || fabs(unwrap(b[0], point[0]) - point[0]) > STEP_MAX)
         return false;
     double shrink = cos((a[1] + b[1]) / 2 * M_PI / 180);
-    double b_longitude = unwrap(b[0], a[0]), across = (a[0] + b_longitude) / 2;
+    double b_longitude = unwrap(b[0], a[0]), across = a[0] + (b_longitude - a[0]) * share;
     double length = hypot((b_longitude - a[0]) * shrink, b[1] - a[1]);
-    double off = hypot((unwrap(middle[0], across) - across) * shrink, middle[1] - (a[1] + b[1]) / 2);
-    return off * pixels <= STRAY_MAX * length && off <= STRAY_OF_POLE * fmax(90 - fabs(middle[1]), POLE_NEAR);
+    double off = hypot((unwrap(point[0], across) - across) * shrink, point[1] - a[1] - (b[1] - a[1]) * share);
+    return off * pixels <= STRAY_MAX * length && off <= STRAY_OF_POLE * fmax(90 - fabs(point[1]), POLE_NEAR);
 }
 
-/** Adds the points between two ends of an edge, given in pixels and degrees with its middle. */
+/** Adds the points between two ends of an edge, given in pixels and degrees with its middle. A long edge may
+ * be bent like an S about its middle, so its quarters are asked too. */
 static bool add_between(point_list *list, const gp_locator *locator, const double from[2], const double to[2],
                         const double a[2], const double b[2], const double middle[2], int depth,
                         gp_status *status) {
     double pixels = hypot(to[0] - from[0], to[1] - from[1]);
-    if (depth == DEPTH_MAX || is_straight(a, b, middle, pixels)) return true;
+    bool is_straight = is_near(a, b, middle, 0.5, pixels);
+    if (depth == DEPTH_MAX || (is_straight && pixels <= SHORT_EDGE)) return true;
     double half[2] = {(from[0] + to[0]) / 2, (from[1] + to[1]) / 2};
     double quarters[4] = {(from[0] + half[0]) / 2, (from[1] + half[1]) / 2, (half[0] + to[0]) / 2,
                           (half[1] + to[1]) / 2};
-    return gp_locator_to_wgs84(locator, quarters, 2, quarters, status) &&
-           add_between(list, locator, from, half, a, middle, quarters, depth + 1, status) &&
+    if (!gp_locator_to_wgs84(locator, quarters, 2, quarters, status)) return false;
+    if (is_straight && is_near(a, b, quarters, 0.25, pixels) && is_near(a, b, quarters + 2, 0.75, pixels))
+        return true;
+    return add_between(list, locator, from, half, a, middle, quarters, depth + 1, status) &&
            (add(list, middle) || gp_fail(status, "no memory for an outline in degrees")) &&
            add_between(list, locator, half, to, middle, b, quarters + 2, depth + 1, status);
 }
