@@ -199,7 +199,7 @@ def learn_pieces(count):
 
 
 def make_tokenizer(folder):
-    """tokenizer.model (sentencepiece BPE with byte fallback, no dummy prefix) and the added tokens."""
+    """tokenizer.model (sentencepiece BPE with byte fallback, no space put in front) and the added tokens."""
     pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("[UNUSED_TOKEN_145]", 0.0, 4), ("[UNUSED_TOKEN_146]", 0.0, 4)]
     pieces += [(f"<0x{b:02X}>", 0.0, 6) for b in range(256)]
     merges = learn_pieces(300)

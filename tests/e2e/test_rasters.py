@@ -10,6 +10,8 @@ try:
 except ImportError as error:
     print(f"skipped: {error}"); sys.exit(77)
 
+import test_program
+
 gdal.UseExceptions(); ogr.UseExceptions(); gdal.PushErrorHandler("CPLQuietErrorHandler")
 BIN = os.environ.get("GEOPIXEL_BIN", "build/bin")
 SAMPLES = os.path.join(os.environ.get("GEOPIXEL_SHARED", "../shared"), "samples")
@@ -23,17 +25,9 @@ def system(text):
     s = osr.SpatialReference(); s.SetFromUserInput(text); s.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER); return s
 
 
-def decode_rle(rle):
+def decode_mask(rle):
     """COCO's compressed run lengths to [height, width]."""
-    runs, i, counts = [], 0, rle["counts"]
-    while i < len(counts):
-        x = k = 0; more = True
-        while more:
-            c = ord(counts[i]) - 48; x |= (c & 31) << 5 * k; more = bool(c & 32); i += 1; k += 1
-            if not more and c & 16: x |= -1 << 5 * k
-        runs.append(x + runs[-2] if len(runs) > 2 else x)
-    flat = np.repeat(np.arange(len(runs)) % 2, runs)
-    return flat.reshape(rle["size"][1], rle["size"][0]).T.astype(np.uint8)
+    return np.array(test_program.decode_rle(rle), np.uint8).reshape(rle["size"][1], rle["size"][0]).T
 
 
 class Base(unittest.TestCase):
@@ -55,7 +49,7 @@ class Base(unittest.TestCase):
         arguments = [part for option, name in names.items() for part in (option, self.path(name))]
         done = self.run_program(scene, *arguments, *extra)
         answer = json.load(open(self.path("m.json")))
-        return done, answer, [decode_rle(mask["rle"]) for mask in answer["masks"]]
+        return done, answer, [decode_mask(mask["rle"]) for mask in answer["masks"]]
 
     def make(self, name, array, transform=None, srs=None, points=None, nodata=None, options=(), type_=None, mask=None):
         path = self.path(name); array = np.atleast_3d(array.T).T if array.ndim == 2 else array

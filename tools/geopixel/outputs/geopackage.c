@@ -10,6 +10,7 @@
 #include "tools/geopixel/outputs/geopackage_sql.h"
 #include "tools/geopixel/outputs/outline.h"
 #include "tools/geopixel/outputs/world.h"
+#include "tools/geopixel/outputs/xml_text.h"
 #include "tools/geopixel/palette.h"
 
 #include <math.h>
@@ -157,7 +158,8 @@ static bool encode(const gp_polygons *polygons, int srs, const double box[4], ch
             fwrite(ring->points, 2 * sizeof(double), 1, to);
         }
     }
-    return fclose(to) == 0;
+    bool written = ferror(to) == 0;
+    return fclose(to) == 0 && written;
 }
 
 /** Points to their places, and the box round them. */
@@ -258,16 +260,6 @@ static bool write_contents(writing *w, gp_status *status) {
     return finish(w, add, status);
 }
 
-static void write_escaped(FILE *to, const char *text) {
-    for (; *text != '\0'; text++) {
-        const char *entity = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '"' ? "&quot;" : NULL;
-        if (entity != NULL)
-            fputs(entity, to);
-        else if ((unsigned char)*text >= 0x20)
-            fputc(*text, to);
-    }
-}
-
 /** QGIS's style: a category a mask, in the palette's colour, see-through, under its phrase. */
 static char *style_text(const gp_answer *answer) {
     char *text = NULL;
@@ -282,7 +274,7 @@ static char *style_text(const gp_answer *answer) {
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
         fprintf(to, "<category render=\"true\" symbol=\"%zu\" value=\"%zu\" label=\"", i, i);
         if (phrase != NULL)
-            write_escaped(to, phrase->text);
+            gp_xml_write(to, phrase->text, 1);
         else
             fprintf(to, "mask %zu", i);
         fputs("\"/>\n", to);
@@ -299,7 +291,8 @@ static char *style_text(const gp_answer *answer) {
                 i, c.red, c.green, c.blue, c.red, c.green, c.blue);
     }
     fputs("</symbols>\n</renderer-v2>\n<layerGeometryType>2</layerGeometryType>\n</qgis>\n", to);
-    if (fclose(to) == 0) return text;
+    bool written = ferror(to) == 0;
+    if (fclose(to) == 0 && written) return text;
     free(text);
     return NULL;
 }

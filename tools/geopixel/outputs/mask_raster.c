@@ -7,6 +7,7 @@
 
 #include "kernels/base/memory.h"
 #include "loaders/geo/geotiff_tags.h"
+#include "tools/geopixel/outputs/xml_text.h"
 #include "tools/geopixel/palette.h"
 
 #include <stdarg.h>
@@ -168,22 +169,6 @@ static bool set_geo_tags(TIFF *tiff, const gp_geo_tags *tags) {
            (tags->text == NULL || TIFFSetField(tiff, GP_TAG_TEXT, tags->text) == 1);
 }
 
-/** `text` as GDAL keeps it: character data of XML, escaped once more before it goes into XML. */
-static void write_escaped(FILE *to, const char *text) {
-    for (; *text != '\0'; text++) {
-        if (*text == '&')
-            fputs("&amp;amp;", to);
-        else if (*text == '<')
-            fputs("&amp;lt;", to);
-        else if (*text == '>')
-            fputs("&amp;gt;", to);
-        else if (*text == '"')
-            fputs("&amp;quot;", to);
-        else if ((unsigned char)*text >= 0x20 || *text == '\n' || *text == '\t')
-            fputc(*text, to);
-    }
-}
-
 /** The phrases as GDAL's metadata: descriptions of the bands, or items MASK_1, MASK_2, …. */
 static bool set_metadata(const writing *w) {
     char *text = NULL;
@@ -197,7 +182,7 @@ static bool set_metadata(const writing *w) {
             fprintf(to, "  <Item name=\"DESCRIPTION\" sample=\"%zu\" role=\"description\">", i);
         else
             fprintf(to, "  <Item name=\"MASK_%zu\">", i + 1);
-        write_escaped(to, phrase != NULL ? phrase->text : "");
+        gp_xml_write(to, phrase != NULL ? phrase->text : "", 2);
         fputs("</Item>\n", to);
     }
     fputs("</GDALMetadata>\n", to);

@@ -8,8 +8,8 @@
 #include "tools/geopixel/outputs/outline.h"
 
 #include "kernels/base/memory.h"
+#include "tools/geopixel/outputs/geos_polygons.h"
 
-#include <geos_c.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,7 +27,6 @@ typedef struct tracing {
     size_t run_count, *rows; /* [height + 1]: the first run of each row */
     uint32_t *polygon_of;    /* [run_count]: of a root run, the polygon's index + 1 */
     gp_polygons *out;
-    size_t polygon_capacity;
 } tracing;
 
 /* Turning right is the next. */
@@ -203,14 +202,7 @@ static bool keep_ring(tracing *t, size_t run, const gp_ring *ring) {
     gp_polygons *out = t->out;
     uint32_t *index = &t->polygon_of[root_of(t, (uint32_t)run)];
     if (*index == 0) {
-        if (out->count == t->polygon_capacity) {
-            size_t more = out->count > 0 ? 2 * out->count : 8;
-            gp_polygon *grown = gp_grow(out->polygons, out->count * sizeof *grown, more * sizeof *grown);
-            if (grown == NULL) return false;
-            out->polygons = grown;
-            t->polygon_capacity = more;
-        }
-        out->polygons[out->count++] = (gp_polygon){0};
+        if (gp_polygons_add(out, 0) == NULL) return false;
         *index = (uint32_t)out->count;
     }
     gp_polygon *polygon = &out->polygons[*index - 1];
@@ -227,51 +219,6 @@ static bool keep_ring(tracing *t, size_t run, const gp_ring *ring) {
 
 /* ---- simplification ---- */
 
-static GEOSGeometry *ring_geometry(GEOSContextHandle_t geos, const gp_ring *ring) {
-    GEOSCoordSequence *points = GEOSCoordSeq_create_r(geos, (unsigned)ring->count + 1, 2);
-    for (size_t i = 0; i <= ring->count && points != NULL; i++) {
-        const double *point = ring->points + 2 * (i % ring->count);
-        GEOSCoordSeq_setXY_r(geos, points, (unsigned)i, point[0], point[1]);
-    }
-    return points != NULL ? GEOSGeom_createLinearRing_r(geos, points) : NULL;
-}
-
-/** The points of a ring of GEOS, clockwise as seen on the picture or not. */
-static bool take_ring(GEOSContextHandle_t geos, const GEOSGeometry *from, bool clockwise, gp_ring *out) {
-    const GEOSCoordSequence *points = GEOSGeom_getCoordSeq_r(geos, from);
-    unsigned count = 0;
-    if (points == NULL || !GEOSCoordSeq_getSize_r(geos, points, &count) || count < 4) return false;
-    double *taken = gp_allocate((size_t)(count - 1) * 2 * sizeof *taken), area = 0, x, y;
-    if (taken == NULL) return false;
-    for (unsigned i = 0; i < count; i++) {
-        double next_x, next_y;
-        GEOSCoordSeq_getXY_r(geos, points, i, &x, &y);
-        GEOSCoordSeq_getXY_r(geos, points, (i + 1) % count, &next_x, &next_y);
-        area += x * next_y - next_x * y;
-    }
-    for (unsigned i = 0; i < count - 1; i++) {
-        GEOSCoordSeq_getXY_r(geos, points, (area > 0) == clockwise ? i : count - 1 - i, &x, &y);
-        taken[2 * i] = x;
-        taken[2 * i + 1] = y;
-    }
-    gp_free(out->points);
-    *out = (gp_ring){taken, count - 1};
-    return true;
-}
-
-static GEOSGeometry *polygon_geometry(GEOSContextHandle_t geos, const gp_polygon *polygon) {
-    GEOSGeometry **holes = gp_allocate_zeroed(polygon->ring_count, sizeof *holes), *whole = NULL;
-    GEOSGeometry *outer = ring_geometry(geos, &polygon->rings[0]);
-    bool done = holes != NULL && outer != NULL;
-    for (size_t i = 1; i < polygon->ring_count && done; i++) {
-        holes[i - 1] = ring_geometry(geos, &polygon->rings[i]);
-        done = holes[i - 1] != NULL;
-    }
-    if (done) whole = GEOSGeom_createPolygon_r(geos, outer, holes, (unsigned)polygon->ring_count - 1);
-    gp_free(holes);
-    return whole;
-}
-
 /** Whether the simpler polygons are valid together, and each has the rings it had. */
 static bool is_alike(GEOSContextHandle_t geos, const GEOSGeometry *simple, const gp_polygons *polygons) {
     if (simple == NULL || GEOSisValid_r(geos, simple) != 1 ||
@@ -286,42 +233,24 @@ static bool is_alike(GEOSContextHandle_t geos, const GEOSGeometry *simple, const
     return true;
 }
 
-static bool take_all(GEOSContextHandle_t geos, const GEOSGeometry *simple, gp_polygons *polygons) {
-    bool done = true;
-    for (size_t i = 0; i < polygons->count && done; i++) {
-        const GEOSGeometry *one = GEOSGetGeometryN_r(geos, simple, (int)i);
-        gp_polygon *polygon = &polygons->polygons[i];
-        for (size_t k = 0; k < polygon->ring_count && done; k++)
-            done = take_ring(geos,
-                             k == 0 ? GEOSGetExteriorRing_r(geos, one)
-                                    : GEOSGetInteriorRingN_r(geos, one, (int)k - 1),
-                             k == 0, &polygon->rings[k]);
-    }
-    return done;
-}
-
 /** All polygons together, so that none is pushed over another. */
 static bool simplify(gp_polygons *polygons, double tolerance, gp_status *status) {
     if (polygons->count == 0) return true;
-    GEOSContextHandle_t geos = GEOS_init_r(); /* silent: no message handlers are set */
-    GEOSGeometry **parts = gp_allocate_zeroed(polygons->count, sizeof *parts), *whole = NULL;
-    bool done = geos != NULL && parts != NULL;
-    for (size_t i = 0; i < polygons->count && done; i++) {
-        parts[i] = polygon_geometry(geos, &polygons->polygons[i]);
-        done = parts[i] != NULL;
-    }
-    if (done) whole = GEOSGeom_createCollection_r(geos, GEOS_MULTIPOLYGON, parts, (unsigned)polygons->count);
-    done = done && whole != NULL;
+    GEOSContextHandle_t geos = GEOS_init_r();
+    GEOSGeometry *whole = geos != NULL ? gp_geos_multipolygon(geos, polygons) : NULL;
+    bool done = whole != NULL;
     /* Where rings meet in corners GEOS may let them cross after all. Half the tolerance is tried then, and
      * below a quarter of a pixel nothing is left to be simplified: the outlines stay as they are. */
     for (bool found = false; done && !found && tolerance >= 0.25; tolerance /= 2) {
         GEOSGeometry *simple = GEOSTopologyPreserveSimplify_r(geos, whole, tolerance);
         found = is_alike(geos, simple, polygons);
-        if (found) done = take_all(geos, simple, polygons);
+        if (found) {
+            gp_polygons_clear(polygons);
+            done = gp_geos_take_polygons(geos, simple, polygons);
+        }
         if (simple != NULL) GEOSGeom_destroy_r(geos, simple);
     }
     if (whole != NULL) GEOSGeom_destroy_r(geos, whole);
-    gp_free(parts);
     if (geos != NULL) GEOS_finish_r(geos);
     return done || gp_fail(status, "an outline cannot be simplified: no memory");
 }

@@ -10,8 +10,8 @@
 #include "tools/geopixel/outputs/world.h"
 
 #include "kernels/base/memory.h"
+#include "tools/geopixel/outputs/geos_polygons.h"
 
-#include <geos_c.h>
 #include <math.h>
 #include <string.h>
 
@@ -232,46 +232,14 @@ static bool ring_area(const world_ring *ring, double *area) {
 
 /* ---- polygons ---- */
 
-/** Room for one more polygon of `rings` rings. */
-static gp_polygon *add_polygon(gp_polygons *out, size_t rings) {
-    if ((out->count & (out->count - 1)) == 0) {
-        size_t more = out->count > 0 ? 2 * out->count : 1;
-        gp_polygon *grown = gp_grow(out->polygons, out->count * sizeof *grown, more * sizeof *grown);
-        if (grown == NULL) return NULL;
-        out->polygons = grown;
-    }
-    gp_polygon *polygon = &out->polygons[out->count];
-    *polygon = (gp_polygon){.rings = gp_allocate_zeroed(rings, sizeof *polygon->rings), .ring_count = rings};
-    if (polygon->rings == NULL) return NULL;
-    out->count++;
-    return polygon;
-}
-
-/** Turns the ring so that its area's sign is the one wanted: y runs upward here. */
-static void orient(gp_ring *ring, bool counter_clockwise) {
-    double area = 0, *points = ring->points;
-    for (size_t i = 0; i < ring->count; i++) {
-        size_t next = (i + 1) % ring->count;
-        /* From the first point on: far from 0, 0 the products of small rings would cancel. */
-        area += (points[2 * i] - points[0]) * (points[2 * next + 1] - points[1]) -
-                (points[2 * next] - points[0]) * (points[2 * i + 1] - points[1]);
-    }
-    if ((area > 0) == counter_clockwise) return;
-    for (size_t i = 0, k = ring->count - 1; i < k; i++, k--) {
-        double held[2] = {points[2 * i], points[2 * i + 1]};
-        memcpy(points + 2 * i, points + 2 * k, sizeof held);
-        memcpy(points + 2 * k, held, sizeof held);
-    }
-}
-
 /** A polygon within ±180°: its rings as they are; they move into `out`. */
 static bool keep_rings(world_ring *rings, size_t count, gp_polygons *out) {
-    gp_polygon *polygon = add_polygon(out, count);
+    gp_polygon *polygon = gp_polygons_add(out, count);
     if (polygon == NULL) return false;
     for (size_t i = 0; i < count; i++) {
         polygon->rings[i] = (gp_ring){rings[i].list.points, rings[i].list.count};
         rings[i].list = (point_list){0};
-        orient(&polygon->rings[i], i == 0);
+        gp_ring_orient(&polygon->rings[i], i == 0);
     }
     return true;
 }
@@ -331,36 +299,6 @@ static GEOSGeometry *wrapped(GEOSContextHandle_t geos, GEOSGeometry *whole) {
     return all;
 }
 
-static bool take_ring(GEOSContextHandle_t geos, const GEOSGeometry *from, bool is_outer, gp_ring *out) {
-    const GEOSCoordSequence *points = GEOSGeom_getCoordSeq_r(geos, from);
-    unsigned count = 0;
-    if (points == NULL || !GEOSCoordSeq_getSize_r(geos, points, &count) || count < 4) return false;
-    out->points = gp_allocate((size_t)(count - 1) * 2 * sizeof(double));
-    if (out->points == NULL) return false;
-    out->count = count - 1;
-    for (unsigned i = 0; i < count - 1; i++)
-        GEOSCoordSeq_getXY_r(geos, points, i, &out->points[2 * i], &out->points[2 * i + 1]);
-    orient(out, is_outer);
-    return true;
-}
-
-static bool take_polygons(GEOSContextHandle_t geos, const GEOSGeometry *from, gp_polygons *out) {
-    bool done = true;
-    if (GEOSisEmpty_r(geos, from)) return true;
-    if (GEOSGeomTypeId_r(geos, from) != GEOS_POLYGON) {
-        int count = GEOSGetNumGeometries_r(geos, from);
-        for (int i = 0; i < count && done && GEOSGeom_getDimensions_r(geos, from) == 2; i++)
-            done = take_polygons(geos, GEOSGetGeometryN_r(geos, from, i), out);
-        return done;
-    }
-    int holes = GEOSGetNumInteriorRings_r(geos, from);
-    gp_polygon *polygon = holes >= 0 ? add_polygon(out, (size_t)holes + 1) : NULL;
-    done = polygon != NULL && take_ring(geos, GEOSGetExteriorRing_r(geos, from), true, &polygon->rings[0]);
-    for (int i = 0; i < holes && done; i++)
-        done = take_ring(geos, GEOSGetInteriorRingN_r(geos, from, i), false, &polygon->rings[i + 1]);
-    return done;
-}
-
 static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out) {
     GEOSContextHandle_t geos = GEOS_init_r(); /* silent: no message handlers are set */
     if (geos == NULL) return false;
@@ -377,34 +315,10 @@ static bool cut_rings(const world_ring *rings, size_t count, gp_polygons *out) {
         GEOSGeom_destroy_r(geos, whole);
         whole = valid;
     }
-    bool done = whole != NULL && take_polygons(geos, whole, out);
+    bool done = whole != NULL && gp_geos_take_polygons(geos, whole, out);
     GEOSGeom_destroy_r(geos, whole);
     GEOS_finish_r(geos);
     return done;
-}
-
-static GEOSGeometry *ring_to_geos(GEOSContextHandle_t geos, const gp_ring *ring) {
-    GEOSCoordSequence *points = GEOSCoordSeq_create_r(geos, (unsigned)ring->count + 1, 2);
-    for (size_t i = 0; i <= ring->count && points != NULL; i++) {
-        const double *point = ring->points + 2 * (i % ring->count);
-        GEOSCoordSeq_setXY_r(geos, points, (unsigned)i, point[0], point[1]);
-    }
-    return points != NULL ? GEOSGeom_createLinearRing_r(geos, points) : NULL;
-}
-
-static GEOSGeometry *polygon_to_geos(GEOSContextHandle_t geos, const gp_polygon *polygon) {
-    size_t count = 0;
-    GEOSGeometry **rings = gp_allocate_zeroed(polygon->ring_count, sizeof(GEOSGeometry *)), *whole = NULL;
-    while (rings != NULL && count < polygon->ring_count &&
-           (rings[count] = ring_to_geos(geos, &polygon->rings[count])) != NULL)
-        count++;
-    if (rings != NULL && count == polygon->ring_count) { /* which takes the rings */
-        whole = GEOSGeom_createPolygon_r(geos, rings[0], rings + 1, (unsigned)count - 1);
-        count = 0;
-    }
-    for (size_t i = 0; i < count; i++) GEOSGeom_destroy_r(geos, rings[i]);
-    gp_free(rings);
-    return whole;
 }
 
 /**
@@ -414,24 +328,13 @@ static GEOSGeometry *polygon_to_geos(GEOSContextHandle_t geos, const gp_polygon 
 static bool join_at_seam(gp_polygons *out) {
     GEOSContextHandle_t geos = GEOS_init_r();
     if (geos == NULL) return false;
-    size_t count = 0;
-    GEOSGeometry **parts = gp_allocate_zeroed(out->count, sizeof(GEOSGeometry *)), *all = NULL,
-                 *joined = NULL;
-    while (parts != NULL && count < out->count &&
-           (parts[count] = polygon_to_geos(geos, &out->polygons[count])) != NULL)
-        count++;
-    if (parts != NULL && count == out->count) { /* which takes the parts */
-        all = GEOSGeom_createCollection_r(geos, GEOS_MULTIPOLYGON, parts, (unsigned)count);
-        count = 0;
-    }
+    GEOSGeometry *all = gp_geos_multipolygon(geos, out), *joined = NULL;
     bool done = all != NULL;
     if (done && GEOSisValid_r(geos, all) != 1) {
         joined = GEOSUnaryUnion_r(geos, all);
         gp_polygons_clear(out);
-        done = joined != NULL && take_polygons(geos, joined, out);
+        done = joined != NULL && gp_geos_take_polygons(geos, joined, out);
     }
-    for (size_t i = 0; i < count; i++) GEOSGeom_destroy_r(geos, parts[i]);
-    gp_free(parts);
     GEOSGeom_destroy_r(geos, all);
     GEOSGeom_destroy_r(geos, joined);
     GEOS_finish_r(geos);
