@@ -1,0 +1,18 @@
+/** bf16 in registers, and the fast exponential. bf16 is stored as uint16_t, two in a uint32_t, the first below. */
+#pragma once
+
+#include <ptx/language.cuh>
+
+/** Two f32 rounded to nearest even as bf16: low in bits 0–15. PTX: cvt.rn.bf16x2.f32. */
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+    uint32_t packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+/** 2ˣ to within 2 units in the last place, 0 for −∞. PTX: ex2.approx.ftz.f32. */
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

@@ -1,0 +1,23 @@
+/**
+ * The CUDA language as kernels use it, beyond what nvcc itself gives: dynamic shared memory and launches. Kernels include
+ * <ptx/….cuh> by angle brackets alone: for nvcc these are the files of this folder, for the emulator their twins in
+ * tests/simt/twin/ptx.
+ */
+#pragma once
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+/** The block's dynamic shared memory, at a 1024-byte boundary. There is no other shared memory. */
+template <typename T> __device__ __forceinline__ T *shared_memory() {
+    extern __shared__ __align__(1024) unsigned char gp_shared_bytes[];
+    return reinterpret_cast<T *>(gp_shared_bytes);
+}
+
+/** Address in the shared window. */
+__device__ __forceinline__ uint32_t shared_address(const void *pointer) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/** GP_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments …). Kernels of templates in parentheses. */
+#define GP_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<grid, block, shared_bytes, stream>>>
