@@ -21,6 +21,8 @@ void gp_model_close(gp_model *model) {
     for (size_t i = 0; i < model->owned_count; i++)
         model->backend->ops->release(model->backend, model->owned[i]);
     gp_free(model->owned);
+    for (size_t i = 0; i < model->owned_host_count; i++) gp_free(model->owned_host[i]);
+    gp_free(model->owned_host);
     gp_tokenizer_close(model->tokenizer);
     gp_checkpoint_close(model->checkpoint);
     *model = (gp_model){0};
@@ -45,9 +47,11 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
                 gp_mask_decoder_bind(&model->masks, &model->config, binder);
     model->owned = binder->owned;
     model->owned_count = binder->owned_count;
+    model->owned_host = binder->owned_host;
+    model->owned_host_count = binder->owned_host_count;
     model->weight_bytes = binder->weight_bytes;
     model->converted_bytes = binder->converted_bytes;
-    binder->owned = NULL;
+    binder->owned = binder->owned_host = NULL;
     return done;
 }
 
