@@ -47,8 +47,8 @@ typedef struct gp_grounding_buffers {
     float *x, *next;            /* maps: a block reads one and writes the other */
     gp_operand *normed;         /* the norms' rows; after a stage's last block, its map for the lateral */
     gp_operand *wide;           /* qkv, then the MLP's hidden rows */
-    gp_operand *attended;       /* attention's result; before it, in the same place, */
-    float *shortcut;            /* the shortcut before pooling */
+    gp_operand *attended;       /* attention's result */
+    float *shortcut;            /* before pooling, in the place that attention's result then takes */
     float *sums[GP_STAGES_MAX]; /* the neck's maps that something is added to or that are added */
     gp_operand *fine[2];        /* levels 0 and 1, for the last convolutions */
 } gp_grounding_buffers;
