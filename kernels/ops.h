@@ -4,14 +4,22 @@
  * runtime alone calls it.
  *
  * Rules for every operation:
- *  - activations are f32, row-major; weights are bf16, f16 or f32 as the checkpoint has them; sums are f32;
+ *  - activations are f32, row-major, or operands: numbers that products alone read (inputs of linears,
+ * queries, keys, values), in the one format that the backend multiplies (gp_backend.operand: f32 on the CPU,
+ * bf16 on a GPU). Sums are f32 everywhere;
+ *  - rows of operands start at multiples of GP_OPERAND_ALIGNMENT elements: widths and strides are multiples
+ * of it;
+ *  - where an output is offered as f32 and as operand (`y` and `y_operand`), one may be NULL; both are
+ * written else. Where operands are f32, both may be the same memory;
  *  - all pointers in argument structs are backend memory, unless a comment says host;
- *  - the order in which a row's numbers are added depends on that row's own shape alone, never on how many
- * rows there are, on threads, or on where a prompt was cut into chunks: the same row gives the same bits
- * always;
+ *  - the order in which a row's numbers are added depends on that row's own shape and on whether it is a
+ * decoding step (`decode`, where there is such a field: rows of one token each, few of them, so that reading
+ * weights is the work), never on how many rows there are, on threads, or on where a prompt was cut into
+ * chunks: the same row gives the same bits always;
  *  - input and output must not overlap, unless a comment says that they may;
  *  - nothing is allocated; scratch comes from the caller where a field says so;
- *  - operations may run asynchronously, in the order they were called; `finish` waits and tells errors.
+ *  - operations may run asynchronously, in the order they were called, uploads, copies and releases among
+ * them; host memory is the caller's again when a call returns; `finish` waits and tells errors.
  */
 #pragma once
 
@@ -27,11 +35,24 @@ typedef struct gp_backend gp_backend;
 /** Positions a page of the KV cache. Key blocks of every attention over pages end at multiples of it. */
 #define GP_PAGE_TOKENS 64
 
-/** A weight matrix [rows, columns], row-major, contiguous; aligned to its element. */
+/** Elements: the alignment of rows of operands, 16 bytes in bf16. */
+#define GP_OPERAND_ALIGNMENT 8
+
+/** `width` rounded up to the alignment. */
+static inline int64_t gp_operand_width(int64_t width) {
+    return (width + GP_OPERAND_ALIGNMENT - 1) / GP_OPERAND_ALIGNMENT * GP_OPERAND_ALIGNMENT;
+}
+
+/** A number in the backend's operand format. Opaque, so that nobody steps through it by mistake:
+ * gp_operand_at. */
+typedef struct gp_operand gp_operand;
+
+/** A weight matrix [rows, columns], row-major, as `place` of the backend gives it. */
 typedef struct gp_matrix {
     const void *data;
     gp_dtype dtype; /* bf16, f16 or f32 */
     int64_t rows, columns;
+    int64_t stride; /* elements from row to row; columns beyond `columns` are never read */
 } gp_matrix;
 
 typedef enum gp_activation {
@@ -49,7 +70,7 @@ typedef struct gp_partial_lora {
     gp_matrix a;              /* [rank, columns of x] */
     gp_matrix b;              /* [columns of y, rank] */
     const uint8_t *image_row; /* [rows], 0 or 1 */
-    float *scratch;           /* [rows, rank]: x Aᵀ */
+    gp_operand *scratch;      /* [rows, rank rounded up to GP_OPERAND_ALIGNMENT]: x Aᵀ */
 } gp_partial_lora;
 
 /**
@@ -58,7 +79,7 @@ typedef struct gp_partial_lora {
  * contiguous.
  */
 typedef struct gp_linear {
-    const float *x;
+    const gp_operand *x;
     int64_t rows;
     int64_t x_stride;
     gp_matrix weight;
@@ -67,20 +88,23 @@ typedef struct gp_linear {
     gp_activation activation;
     const float *residual; /* [rows, weight.rows] or NULL; may be y */
     int64_t residual_stride;
+    bool decode; /* the rows are decoding steps */
     float *y;
-    int64_t y_stride;
+    gp_operand *y_operand;
+    int64_t y_stride; /* of both */
 } gp_linear;
 
 /**
  * y = silu(x W1ᵀ + LoRA1) · (x W3ᵀ + LoRA3), the first half of SwiGLU. x [rows, K], y [rows, N], contiguous.
- * The two LoRAs (both or neither) may share one scratch if it holds 2·rows·rank floats.
+ * Both LoRAs or neither.
  */
 typedef struct gp_linear_swiglu {
-    const float *x;
+    const gp_operand *x;
     int64_t rows;
     gp_matrix w1, w3;
     const gp_partial_lora *lora1, *lora3; /* host structs with scratch of their own, or NULL */
-    float *y;
+    bool decode;
+    gp_operand *y;
 } gp_linear_swiglu;
 
 /* ---- norms -------------------------------------------------------------------------------------------- */
@@ -97,6 +121,7 @@ typedef struct gp_norm {
     bool rms;
     gp_activation activation;
     float *y;
+    gp_operand *y_operand;
 } gp_norm;
 
 /* ---- attention ---------------------------------------------------------------------------------------- */
@@ -107,12 +132,12 @@ typedef struct gp_norm {
  * Sequence s has queries s·queries … and keys s·keys … . Head dims up to 128.
  */
 typedef struct gp_attention {
-    const float *q, *k, *v;
+    const gp_operand *q, *k, *v;
     int64_t q_stride, kv_stride;
     int64_t sequences, queries, keys;
     int heads, head_dim;
     float scale;
-    float *y; /* [sequences·queries, heads·head_dim] at y_stride */
+    gp_operand *y; /* [sequences·queries, heads·head_dim] at y_stride */
     int64_t y_stride;
 } gp_attention;
 
@@ -124,13 +149,13 @@ typedef struct gp_attention {
  * y [height·width or pooled, heads·head_dim], contiguous. Outputs at padded positions are dropped.
  */
 typedef struct gp_window_attention {
-    const float *qkv;
+    const gp_operand *qkv;
     const float *padding;
     int height, width, window;
     bool pool;
     int heads, head_dim;
     float scale;
-    float *y;
+    gp_operand *y;
 } gp_window_attention;
 
 /** Rows first_row … first_row + rows − 1 of a packed batch are positions first_position … of one sequence. */
@@ -151,24 +176,25 @@ typedef struct gp_kv_layer {
  * head_dim]. Rotation by halves: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the halves of a head.
  */
 typedef struct gp_rope_append {
-    const float *qkv;
+    const gp_operand *qkv;
     const gp_sequence *sequences; /* host array */
     int sequence_count;
     int group;
     const float *cosine, *sine; /* [positions, head_dim/2] */
     gp_kv_layer cache;
-    float *q;
+    gp_operand *q;
 } gp_rope_append;
 
 /** Causal attention of q [rows, kv_heads·group, head_dim] against the pages; y has q's shape. */
 typedef struct gp_paged_attention {
-    const float *q;
+    const gp_operand *q;
     const gp_sequence *sequences; /* host array */
     int sequence_count;
     int group;
     gp_kv_layer cache;
     float scale;
-    float *y;
+    bool decode; /* every sequence has one row, a decoding step */
+    gp_operand *y;
 } gp_paged_attention;
 
 /* ---- rows and maps ------------------------------------------------------------------------------------ */
@@ -186,7 +212,15 @@ typedef struct gp_add_rows {
     const float *x, *addend;
     int64_t rows, columns, period;
     float *y;
+    gp_operand *y_operand;
 } gp_add_rows;
+
+/** y = x as operands, `count` of them; y may be x where operands are f32. */
+typedef struct gp_to_operand {
+    const float *x;
+    int64_t count;
+    gp_operand *y;
+} gp_to_operand;
 
 /**
  * The patches of a convolution as rows: x [channels, height, width] → y [oh·ow, channels·patch·patch], oh =
@@ -196,7 +230,8 @@ typedef struct gp_add_rows {
 typedef struct gp_patches {
     const float *x;
     int channels, height, width, patch, stride, padding;
-    float *y;
+    gp_operand *y;
+    int64_t y_stride; /* at least channels·patch²; what is between is set to 0 */
 } gp_patches;
 
 /**
@@ -209,7 +244,7 @@ typedef struct gp_merge_tokens {
     const float *features;
     int grid, channels, rows, columns;
     const float *row_end, *global_end; /* [4·channels] */
-    float *y;
+    gp_operand *y;
 } gp_merge_tokens;
 
 /** Largest of each 2×2: x [height, width, channels] → y [⌊height/2⌋, ⌊width/2⌋, channels]. */
@@ -229,22 +264,23 @@ typedef struct gp_add_upsampled {
 /* ---- masks -------------------------------------------------------------------------------------------- */
 
 /**
- * The mask decoder's up-scaling, for `masks` maps at once: deconvolution 2×2 + bias + skip1 → LayerNorm over
- * channels → GELU → deconvolution 2×2 + bias + skip0 → GELU. A deconvolution's weight is given as
- * [4·out, in], row (2·dy + dx)·out + o.
- * x [masks, grid², channels]; skip1 [(2·grid)², channels/4]; skip0 [(4·grid)², channels/8]; both shared by
- * all masks.
+ * The mask decoder's up-scaling and the product with the hypernetworks' rows, for `masks` maps at once:
+ * deconvolution 2×2 + bias + skip1 → LayerNorm over channels → GELU → deconvolution 2×2 + bias + skip0 → GELU
+ * → logits[k] = hyper[k] · pixel, k of 4. A deconvolution's weight is given as [4·out, in], row (2·dy +
+ * dx)·out + o. x [masks, grid², channels]; skip1 [(2·grid)², channels/4]; skip0 [(4·grid)², channels/8]; both
+ * shared by all masks.
  */
 typedef struct gp_mask_upsample {
-    const float *x;
+    const gp_operand *x;
     int masks, grid, channels;
     gp_matrix weight1, weight2; /* [4·(channels/4), channels], [4·(channels/8), channels/4] */
     const float *bias1, *bias2; /* [channels/4], [channels/8] */
     const float *skip1, *skip0;
     const float *norm_weight, *norm_bias;
     float epsilon;
-    float *scratch; /* [3·masks·grid²·channels] */
-    float *y;       /* [masks, (4·grid)², channels/8] */
+    const float *hyper; /* [masks, 4, channels/8] */
+    void *scratch;      /* gp_backend's mask_upsample_scratch bytes */
+    float *logits;      /* [masks, 4, (4·grid)²] */
 } gp_mask_upsample;
 
 /**
@@ -355,14 +391,17 @@ typedef struct gp_ops {
     /** Backend to backend. */
     void (*copy)(gp_backend *backend, void *target, const void *source, size_t bytes);
     /**
-     * Weights in backend memory: the host pointer itself where the backend reads host memory, else an
-     * uploaded copy that lives as long as the backend. NULL when there is no room.
+     * A weight of the checkpoint [rows, columns], contiguous in host memory, in the form that the backend
+     * computes with: the host's own where it reads host memory, else a copy that lives as long as the
+     * backend. The host's bytes must stay as long as the backend does. False when there is no room.
      */
-    const void *(*place_weight)(gp_backend *backend, const void *host, size_t bytes);
+    bool (*place)(gp_backend *backend, gp_matrix *matrix);
     /** Waits for all operations; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
     /** Bytes of one page of one layer. */
     size_t (*kv_page_bytes)(int kv_heads, int head_dim);
+    /** Bytes of gp_mask_upsample's scratch. */
+    size_t (*mask_upsample_scratch)(int masks, int grid, int channels);
 
     void (*linear)(gp_backend *, const gp_linear *);
     void (*linear_swiglu)(gp_backend *, const gp_linear_swiglu *);
@@ -373,6 +412,7 @@ typedef struct gp_ops {
     void (*paged_attention)(gp_backend *, const gp_paged_attention *);
     void (*embed)(gp_backend *, const gp_embed *);
     void (*add_rows)(gp_backend *, const gp_add_rows *);
+    void (*to_operand)(gp_backend *, const gp_to_operand *);
     void (*patches)(gp_backend *, const gp_patches *);
     void (*merge_tokens)(gp_backend *, const gp_merge_tokens *);
     void (*max_pool)(gp_backend *, const gp_max_pool *);
@@ -390,6 +430,7 @@ typedef struct gp_ops {
 struct gp_backend {
     const gp_ops *ops;
     char name[96];          /* "cpu avx512, 2 threads" */
+    gp_dtype operand;       /* the format of gp_operand: f32 or bf16 */
     size_t workspace_bytes; /* what the backend itself holds besides weights and allocations */
     void (*destroy)(gp_backend *backend);
 };
@@ -404,6 +445,11 @@ bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status);
 /** The CUDA backend on the first GPU; fails, saying why, where the build, the driver or the GPU is lacking.
  */
 bool gp_backend_open_cuda(gp_backend **backend, gp_status *status);
+
+/** `count` operands beyond x. */
+static inline gp_operand *gp_operand_at(const gp_backend *backend, const gp_operand *x, int64_t count) {
+    return (gp_operand *)((char *)(uintptr_t)x + count * (int64_t)gp_dtype_size(backend->operand));
+}
 
 /** Frees everything, placed weights included. NULL is allowed. */
 static inline void gp_backend_close(gp_backend *backend) {

@@ -30,7 +30,7 @@ static const char *const other_parts[] = {".lora_sft_", ".lora_dpo_", ".lora_web
                                           ".position_ids"};
 
 static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape);
-static const void *place(gp_binder *binder, const gp_tensor *tensor);
+static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows, int64_t columns);
 static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
 static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
 
@@ -49,7 +49,7 @@ gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const
     int64_t shape[2] = {rows, columns};
     const gp_tensor *tensor = want(binder, text, 2, shape);
     if (tensor == NULL) return (gp_matrix){0};
-    return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1]};
+    return place(binder, tensor, shape[0], shape[1]);
 }
 
 gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name,
@@ -58,7 +58,7 @@ gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_
     int64_t shape[4] = {out, in, side, side};
     const gp_tensor *tensor = want(binder, text, 4, shape);
     if (tensor == NULL) return (gp_matrix){0};
-    return (gp_matrix){place(binder, tensor), tensor->dtype, shape[0], shape[1] * side * side};
+    return place(binder, tensor, shape[0], shape[1] * side * side);
 }
 
 /** The tensor's values as f32 in host memory, or NULL with the problem noted; a dry binder has NULL alone. */
@@ -122,6 +122,27 @@ const float *gp_binder_place(gp_binder *binder, const float *host, size_t count)
     ops->upload(binder->backend, memory, host, count * sizeof *host);
     binder->converted_bytes += count * sizeof *host;
     return memory;
+}
+
+gp_matrix gp_binder_place_matrix(gp_binder *binder, float *host, int64_t rows, int64_t columns) {
+    size_t bytes = (size_t)(rows * columns) * sizeof *host;
+    gp_matrix matrix = {NULL, GP_DTYPE_F32, rows, columns, columns};
+    if (binder->dry || host == NULL) {
+        matrix.data = gp_binder_place(binder, host, (size_t)(rows * columns));
+        return matrix;
+    }
+    if (!append_pointer(&binder->owned_host, &binder->owned_host_count, &binder->owned_host_capacity, host)) {
+        gp_free(host);
+        problem(binder, "no memory for %zu values", (size_t)(rows * columns));
+        return matrix;
+    }
+    matrix.data = host;
+    if (!binder->backend->ops->place(binder->backend, &matrix)) {
+        matrix.data = NULL;
+        problem(binder, "no room on the device for a matrix of %zu bytes", bytes);
+    }
+    binder->converted_bytes += bytes;
+    return matrix;
 }
 
 /** Notes that the model needs the tensor; NULL when memory is out. */
@@ -193,20 +214,23 @@ static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int6
     return tensor;
 }
 
-static const void *place(gp_binder *binder, const gp_tensor *tensor) {
+/** The tensor as a matrix placed with the backend; without data where that fails, with the problem noted. */
+static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows, int64_t columns) {
     gp_status status = {0};
-    size_t bytes = (size_t)tensor->count * gp_dtype_size(tensor->dtype);
-    binder->weight_bytes += bytes;
-    if (binder->dry)
-        return tensor != &binder->assumed ? nowhere : NULL; /* sizes assumed bind no other tensor */
-    const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
-    const void *placed =
-        data != NULL ? binder->backend->ops->place_weight(binder->backend, data, bytes) : NULL;
-    if (placed == NULL)
+    gp_matrix matrix = {NULL, tensor->dtype, rows, columns, columns};
+    binder->weight_bytes += (size_t)tensor->count * gp_dtype_size(tensor->dtype);
+    if (binder->dry) {
+        if (tensor != &binder->assumed) matrix.data = nowhere; /* sizes assumed bind no other tensor */
+        return matrix;
+    }
+    matrix.data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
+    if (matrix.data == NULL || !binder->backend->ops->place(binder->backend, &matrix)) {
         problem(binder, "%s: %s", tensor->name,
                 gp_failed(&status) ? status.message : "no room for it on the device");
+        matrix.data = NULL;
+    }
     gp_status_clear(&status);
-    return placed;
+    return matrix;
 }
 
 static void problem(gp_binder *binder, const char *format, ...) {
@@ -261,9 +285,10 @@ void gp_binder_clear(gp_binder *binder) {
     }
     gp_free(binder->wanted);
     gp_free(binder->owned);
+    gp_free(binder->owned_host);
     binder->wanted = NULL;
     binder->wanted_count = 0;
-    binder->owned = NULL;
+    binder->owned = binder->owned_host = NULL;
 }
 
 bool gp_serves_other_tasks(const char *name) {

@@ -37,8 +37,10 @@ typedef struct gp_binder {
     gp_tensor assumed; /* what a dry binder takes for the tensor that is not as it should be */
     void **owned;      /* backend memory of converted tensors: handed to the model */
     size_t owned_count, owned_capacity;
+    void **owned_host; /* host memory that placed matrices are of: handed to the model */
+    size_t owned_host_count, owned_host_capacity;
     uint64_t weight_bytes;    /* used in place */
-    uint64_t converted_bytes; /* in `owned` */
+    uint64_t converted_bytes; /* in `owned` and `owned_host` */
 } gp_binder;
 
 /** A matrix [rows, columns] in the file's precision; rows and columns may be GP_ANY. printf-style name. */
@@ -74,6 +76,12 @@ float *gp_binder_derive(const gp_binder *binder, size_t count);
 const float *gp_binder_place(gp_binder *binder, const float *host, size_t count);
 
 /**
+ * A derived matrix [rows, columns] in f32, placed with the backend. Takes `host`, which gp_binder_derive gave
+ * and the model owns from now on; NULL as for gp_binder_place.
+ */
+gp_matrix gp_binder_place_matrix(gp_binder *binder, float *host, int64_t rows, int64_t columns);
+
+/**
  * After all binding: fails with the list of problems when there are any. Otherwise sets `unexpected` (names
  * of tensors that nobody asked for and that are not known to serve other tasks, a few of them and their
  * number; left empty when there are none).
@@ -92,5 +100,5 @@ bool gp_serves_other_tasks(const char *name);
 /** "[256, 1152, 1, 1]"; any size is "any". */
 void gp_format_shape(const int64_t *shape, int rank, char text[160]);
 
-/** Frees what the binder holds, but not `owned`'s memory. */
+/** Frees what the binder holds, but not the memory that `owned` and `owned_host` list. */
 void gp_binder_clear(gp_binder *binder);

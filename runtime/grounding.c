@@ -16,10 +16,11 @@ static const float layer_norm_epsilon = 1e-6f;
 static void bind_positions(gp_grounding *grounding, gp_binder *binder);
 static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, int stage, bool pool);
 static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
-                      int side, const float *x, float *y);
+                      int side, const float *x, float *y, gp_operand *y_operand);
 static void run_neck(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
                      const gp_observer *observer, const gp_grounding_maps *maps);
 static bool level_is_needed(const gp_grounding *grounding, int level);
+static bool level_is_summed(const gp_grounding *grounding, int level);
 
 bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder,
                        gp_status *status) {
@@ -138,9 +139,9 @@ void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp
     maps->s1 = gp_arena_take(arena, 4 * cells * (width / 4), sizeof(float));
 }
 
-void gp_grounding_layout(const gp_grounding *grounding, int width, int height, gp_arena *arena,
-                         gp_grounding_buffers *buffers) {
-    size_t side = (size_t)grounding->config.image_size, map = 0, in = 0, wide = 0, attended = 0;
+void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int width, int height,
+                         gp_arena *arena, gp_grounding_buffers *buffers) {
+    size_t side = (size_t)grounding->config.image_size, map = 0, in = 0, wide = 0, attended = 0, shortcut = 0;
     int blocks_side = grounding->side;
     for (int i = 0; i < grounding->block_count; i++) {
         const gp_hiera_block *block = &grounding->blocks[i];
@@ -150,38 +151,53 @@ void gp_grounding_layout(const gp_grounding *grounding, int width, int height, g
         size_t sizes[2] = {cells_in * 3 * (size_t)block->width, cells * (size_t)block->fc1.weight.rows};
         if (out > map) map = out;
         if (cells_in * (size_t)block->width_in > in) in = cells_in * (size_t)block->width_in;
-        /* attention's result, or before it the shortcut before pooling */
         if (out > attended) attended = out;
-        if (block->pool && cells_in * (size_t)block->width > attended)
-            attended = cells_in * (size_t)block->width;
+        if (block->pool && cells_in * (size_t)block->width > shortcut)
+            shortcut = cells_in * (size_t)block->width;
         for (int k = 0; k < 2; k++)
             if (sizes[k] > wide) wide = sizes[k];
     }
-    if (map > in) in = map; /* norm2's rows */
+    if (map > in) in = map; /* norm2's rows, and a stage's map */
     for (int level = 0; level < grounding->config.stage_count; level++) {
         size_t cells = (size_t)(grounding->side >> level) * (size_t)(grounding->side >> level);
-        buffers->levels[level] = NULL;
-        if (level_is_needed(grounding, level))
-            buffers->levels[level] = gp_arena_take(arena, cells * (size_t)grounding->width, sizeof(float));
+        size_t values = cells * (size_t)grounding->width;
+        buffers->sums[level] =
+            level_is_summed(grounding, level) ? gp_arena_take(arena, values, sizeof(float)) : NULL;
+        if (level < 2)
+            buffers->fine[level] = level_is_summed(grounding, level)
+                                       ? gp_take_twin(arena, backend, buffers->sums[level], values)
+                                       : gp_take_operands(arena, backend, values);
     }
     buffers->x = gp_arena_take(arena, map, sizeof(float));
     size_t mark = gp_arena_mark(arena);
     buffers->pixels = gp_arena_take(arena, 3 * side * side, sizeof(float));
     buffers->scratch = gp_arena_take(arena, gp_whole_view_scratch(width, height, (int)side), 1);
-    buffers->patches = gp_arena_take(
-        arena, (size_t)(grounding->side * grounding->side) * (size_t)grounding->patch.weight.columns,
-        sizeof(float));
+    buffers->patches = gp_take_operands(
+        arena, backend,
+        (size_t)(grounding->side * grounding->side * gp_operand_width(grounding->patch.weight.stride)));
     gp_arena_rewind(arena, mark); /* the first map has used them up when the blocks begin */
     buffers->next = gp_arena_take(arena, map, sizeof(float));
-    buffers->normed = gp_arena_take(arena, in, sizeof(float));
-    buffers->wide = gp_arena_take(arena, wide, sizeof(float));
-    buffers->attended = gp_arena_take(arena, attended, sizeof(float));
+    buffers->normed = gp_take_operands(arena, backend, in);
+    buffers->wide = gp_take_operands(arena, backend, wide);
+    mark = gp_arena_mark(arena);
+    buffers->shortcut = gp_arena_take(arena, shortcut, sizeof(float));
+    size_t end = gp_arena_mark(arena);
+    gp_arena_rewind(arena, mark); /* pooled before attention gives its result */
+    buffers->attended = gp_take_operands(arena, backend, attended);
+    if (gp_arena_mark(arena) < end) gp_arena_rewind(arena, end);
 }
 
 /** Levels 0 to 2 are given out; the coarsest of all is added to the one below it. */
 static bool level_is_needed(const gp_grounding *grounding, int level) {
     int coarsest = grounding->config.stage_count - 1;
     return level <= 2 || (level == coarsest && coarsest - 1 <= 2);
+}
+
+/** Whether the level is a sum, or a part of one: given out with no_mem_embed added, or one of the two
+ * coarsest where the upper is needed. Others are read by a convolution alone. */
+static bool level_is_summed(const gp_grounding *grounding, int level) {
+    int coarsest = grounding->config.stage_count - 1;
+    return level_is_needed(grounding, level) && (level == 2 || level >= coarsest - 1);
 }
 
 void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
@@ -208,7 +224,7 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
                          const gp_observer *observer, bool (*step)(void *user, int done, int total),
                          void *user, const gp_grounding_maps *maps) {
     int image = grounding->config.image_size, side = grounding->side;
-    int64_t cells = (int64_t)side * side;
+    int64_t cells = (int64_t)side * side, patch_stride = gp_operand_width(grounding->patch.weight.stride);
     gp_grounding_view(grounding, backend, pixels, width, height, stride, buffers, observer);
     backend->ops->patches(backend, &(gp_patches){.x = buffers->pixels,
                                                  .channels = 3,
@@ -217,13 +233,20 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
                                                  .patch = PATCH,
                                                  .stride = PATCH_STRIDE,
                                                  .padding = PATCH_PADDING,
-                                                 .y = buffers->patches});
-    gp_apply_affine(backend, &grounding->patch, buffers->patches, cells, GP_ACTIVATION_NONE,
-                    grounding->positions, buffers->x);
+                                                 .y = buffers->patches,
+                                                 .y_stride = patch_stride});
+    backend->ops->linear(backend, &(gp_linear){.x = buffers->patches,
+                                               .rows = cells,
+                                               .x_stride = patch_stride,
+                                               .weight = grounding->patch.weight,
+                                               .bias = grounding->patch.bias,
+                                               .residual = grounding->positions,
+                                               .y = buffers->x});
     float *x = buffers->x, *next = buffers->next;
     for (int i = 0; i < grounding->block_count; i++) {
         const gp_hiera_block *block = &grounding->blocks[i];
-        run_block(block, backend, buffers, side, x, next);
+        bool to_lateral = block->last && level_is_needed(grounding, block->stage);
+        run_block(block, backend, buffers, side, x, next, to_lateral ? buffers->normed : NULL);
         if (block->pool) side /= 2;
         float *written = next;
         next = x;
@@ -233,9 +256,11 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
             char name[32];
             snprintf(name, sizeof name, "hiera_stage%d", block->stage);
             gp_observe(observer, backend, name, x, 0, cells, block->width);
-            if (level_is_needed(grounding, block->stage))
-                gp_apply_affine(backend, &grounding->lateral[block->stage], x, cells, GP_ACTIVATION_NONE,
-                                NULL, buffers->levels[block->stage]);
+            bool summed = level_is_summed(grounding, block->stage);
+            if (to_lateral)
+                gp_apply_affine(backend, &grounding->lateral[block->stage], buffers->normed, cells,
+                                GP_ACTIVATION_NONE, NULL, buffers->sums[block->stage],
+                                summed ? NULL : buffers->fine[block->stage]);
         }
         if (!step(user, i + 1, grounding->block_count)) return false;
     }
@@ -243,20 +268,23 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
     return true;
 }
 
-/** y [side'², width] from x [side², width_in]; side' = ⌊side/2⌋ where the block pools. */
+/** y [side'², width] from x [side², width_in]; side' = ⌊side/2⌋ where the block pools. y_operand: NULL, or
+ * the same again. */
 static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
-                      int side, const float *x, float *y) {
+                      int side, const float *x, float *y, gp_operand *y_operand) {
     const gp_ops *ops = backend->ops;
     int64_t cells_in = (int64_t)side * side,
             cells = block->pool ? (int64_t)(side / 2) * (side / 2) : cells_in;
-    gp_apply_norm(backend, &block->norm1, x, cells_in, block->width_in, layer_norm_epsilon, buffers->normed);
+    gp_apply_norm(backend, &block->norm1, x, cells_in, block->width_in, layer_norm_epsilon, NULL,
+                  buffers->normed);
     if (block->pool) {
         gp_apply_affine(backend, &block->shortcut, buffers->normed, cells_in, GP_ACTIVATION_NONE, NULL,
-                        buffers->attended);
-        ops->max_pool(backend, &(gp_max_pool){buffers->attended, side, side, block->width, y});
+                        buffers->shortcut, NULL);
+        ops->max_pool(backend, &(gp_max_pool){buffers->shortcut, side, side, block->width, y});
         x = y;
     }
-    gp_apply_affine(backend, &block->qkv, buffers->normed, cells_in, GP_ACTIVATION_NONE, NULL, buffers->wide);
+    gp_apply_affine(backend, &block->qkv, buffers->normed, cells_in, GP_ACTIVATION_NONE, NULL, NULL,
+                    buffers->wide);
     int head_dim = block->width / block->heads;
     ops->window_attention(backend, &(gp_window_attention){.qkv = buffers->wide,
                                                           .padding = block->qkv.bias,
@@ -268,10 +296,11 @@ static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp
                                                           .head_dim = head_dim,
                                                           .scale = 1.0f / sqrtf((float)head_dim),
                                                           .y = buffers->attended});
-    gp_apply_affine(backend, &block->out, buffers->attended, cells, GP_ACTIVATION_NONE, x, y);
-    gp_apply_norm(backend, &block->norm2, y, cells, block->width, layer_norm_epsilon, buffers->normed);
-    gp_apply_affine(backend, &block->fc1, buffers->normed, cells, GP_ACTIVATION_GELU, NULL, buffers->wide);
-    gp_apply_affine(backend, &block->fc2, buffers->wide, cells, GP_ACTIVATION_NONE, y, y);
+    gp_apply_affine(backend, &block->out, buffers->attended, cells, GP_ACTIVATION_NONE, x, y, NULL);
+    gp_apply_norm(backend, &block->norm2, y, cells, block->width, layer_norm_epsilon, NULL, buffers->normed);
+    gp_apply_affine(backend, &block->fc1, buffers->normed, cells, GP_ACTIVATION_GELU, NULL, NULL,
+                    buffers->wide);
+    gp_apply_affine(backend, &block->fc2, buffers->wide, cells, GP_ACTIVATION_NONE, y, y, y_operand);
 }
 
 /** The levels to the three maps: only the level above the coarsest has something added from above. */
@@ -282,13 +311,18 @@ static void run_neck(const gp_grounding *grounding, gp_backend *backend, const g
     int64_t cells = (int64_t)grid * grid;
     int width = grounding->width;
     if (coarsest - 1 <= 2)
-        backend->ops->add_upsampled(backend, &(gp_add_upsampled){buffers->levels[coarsest], side, side, width,
-                                                                 buffers->levels[coarsest - 1]});
-    gp_apply_sum(backend, buffers->levels[2], grounding->no_mem_embed, cells, width, 1, maps->embed);
-    gp_apply_affine(backend, &grounding->conv_s0, buffers->levels[0], 16 * cells, GP_ACTIVATION_NONE, NULL,
-                    maps->s0);
-    gp_apply_affine(backend, &grounding->conv_s1, buffers->levels[1], 4 * cells, GP_ACTIVATION_NONE, NULL,
-                    maps->s1);
+        backend->ops->add_upsampled(backend, &(gp_add_upsampled){buffers->sums[coarsest], side, side, width,
+                                                                 buffers->sums[coarsest - 1]});
+    for (int level = 0; level < 2; level++)
+        if (level_is_summed(grounding, level))
+            backend->ops->to_operand(backend, &(gp_to_operand){buffers->sums[level],
+                                                               (cells << (4 - 2 * level)) * width,
+                                                               buffers->fine[level]});
+    gp_apply_sum(backend, buffers->sums[2], grounding->no_mem_embed, cells, width, 1, maps->embed, NULL);
+    gp_apply_affine(backend, &grounding->conv_s0, buffers->fine[0], 16 * cells, GP_ACTIVATION_NONE, NULL,
+                    maps->s0, NULL);
+    gp_apply_affine(backend, &grounding->conv_s1, buffers->fine[1], 4 * cells, GP_ACTIVATION_NONE, NULL,
+                    maps->s1, NULL);
     gp_observe(observer, backend, "grounding_embed", maps->embed, 0, cells, width);
     gp_observe(observer, backend, "grounding_s0", maps->s0, 0, 16 * cells, width / 8);
     gp_observe(observer, backend, "grounding_s1", maps->s1, 0, 4 * cells, width / 4);

@@ -41,12 +41,16 @@ typedef struct gp_grounding_maps {
 } gp_grounding_maps;
 
 typedef struct gp_grounding_buffers {
-    float *pixels;  /* [3, image_size, image_size] */
-    float *scratch; /* of the resize */
-    float *patches;
-    float *x, *next;                 /* maps: a block reads one and writes the other */
-    float *normed, *wide, *attended; /* wide: qkv, then the MLP's hidden rows */
-    float *levels[GP_STAGES_MAX];    /* the neck's maps that are needed */
+    float *pixels;              /* [3, image_size, image_size] */
+    float *scratch;             /* of the resize */
+    gp_operand *patches;        /* rows at the kernel's width as operands */
+    float *x, *next;            /* maps: a block reads one and writes the other */
+    gp_operand *normed;         /* the norms' rows; after a stage's last block, its map for the lateral */
+    gp_operand *wide;           /* qkv, then the MLP's hidden rows */
+    gp_operand *attended;       /* attention's result */
+    float *shortcut;            /* before pooling, in the place that attention's result then takes */
+    float *sums[GP_STAGES_MAX]; /* the neck's maps that something is added to or that are added */
+    gp_operand *fine[2];        /* levels 0 and 1, for the last convolutions */
 } gp_grounding_buffers;
 
 bool gp_grounding_bind(gp_grounding *grounding, const gp_config *config, gp_binder *binder,
@@ -62,8 +66,8 @@ static inline int gp_grounding_grid(const gp_grounding *grounding) {
 void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp_grounding_maps *maps);
 
 /** The stage's own buffers for a picture of width × height. */
-void gp_grounding_layout(const gp_grounding *grounding, int width, int height, gp_arena *arena,
-                         gp_grounding_buffers *buffers);
+void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int width, int height,
+                         gp_arena *arena, gp_grounding_buffers *buffers);
 
 /**
  * Encodes the picture (RGB bytes in backend memory, rows of `stride` bytes). `step` is called after each

@@ -10,12 +10,12 @@ static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_
                                 const char *name);
 static void bind_rope(gp_language *language, gp_binder *binder);
 static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
-                               float *scratch);
+                               gp_operand *scratch);
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count);
+                      const gp_sequence *sequences, int sequence_count, bool decode);
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
-                         const gp_language_buffers *buffers, int64_t rows);
+                         const gp_language_buffers *buffers, int64_t rows, bool decode);
 
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status) {
     const gp_language_config *c = &config->language;
@@ -91,57 +91,59 @@ static void bind_rope(gp_language *language, gp_binder *binder) {
     gp_free(sine);
 }
 
-void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena,
+void gp_language_layout(const gp_language *language, const gp_backend *backend, int64_t rows, gp_arena *arena,
                         gp_language_buffers *buffers) {
     const gp_language_config *c = &language->config;
-    size_t n = (size_t)rows, hidden = (size_t)c->hidden_size, rank = (size_t)language->rank;
+    size_t n = (size_t)rows, hidden = (size_t)c->hidden_size, rank = (size_t)gp_operand_width(language->rank);
     size_t packed = (size_t)(c->num_key_value_heads * (language->group + 2) * language->head_dim);
     buffers->rows = rows;
     buffers->x = gp_arena_take(arena, n * hidden, sizeof(float));
     buffers->image_row = gp_arena_take(arena, n, 1);
     buffers->ids = gp_arena_take(arena, n, sizeof(int32_t));
-    buffers->normed = gp_arena_take(arena, n * hidden, sizeof(float));
-    buffers->lora1 = gp_arena_take(arena, n * rank, sizeof(float));
-    buffers->lora2 = gp_arena_take(arena, n * rank, sizeof(float));
+    buffers->normed = gp_take_operands(arena, backend, n * hidden);
+    buffers->lora1 = gp_take_operands(arena, backend, n * rank);
+    buffers->lora2 = gp_take_operands(arena, backend, n * rank);
     size_t mark =
         gp_arena_mark(arena); /* attention's buffers, the feed-forward's and the final rows take turns */
-    buffers->qkv = gp_arena_take(arena, n * packed, sizeof(float));
-    buffers->q = gp_arena_take(arena, n * hidden, sizeof(float));
-    buffers->attended = gp_arena_take(arena, n * hidden, sizeof(float));
+    buffers->qkv = gp_take_operands(arena, backend, n * packed);
+    buffers->q = gp_take_operands(arena, backend, n * hidden);
+    buffers->attended = gp_take_operands(arena, backend, n * hidden);
     size_t end = gp_arena_mark(arena);
     gp_arena_rewind(arena, mark);
-    buffers->hidden = gp_arena_take(arena, n * (size_t)c->intermediate_size, sizeof(float));
+    buffers->hidden = gp_take_operands(arena, backend, n * (size_t)c->intermediate_size);
     end = gp_arena_mark(arena) > end ? gp_arena_mark(arena) : end;
     gp_arena_rewind(arena, mark);
     buffers->final = gp_arena_take(arena, n * hidden, sizeof(float));
+    buffers->final_operand = gp_take_twin(arena, backend, buffers->final, n * hidden);
     if (gp_arena_mark(arena) < end)
         gp_arena_rewind(arena, end); /* what the caller takes next stands beside all */
 }
 
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache) {
+                         const gp_kv_cache *cache, bool decode) {
     for (int i = 0; i < language->config.num_hidden_layers; i++) {
         attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows,
-                  sequences, sequence_count);
-        feed_forward(language, &language->layers[i], backend, buffers, rows);
+                  sequences, sequence_count, decode);
+        feed_forward(language, &language->layers[i], backend, buffers, rows, decode);
     }
 }
 
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count) {
+                      const gp_sequence *sequences, int sequence_count, bool decode) {
     const gp_ops *ops = backend->ops;
     int hidden = language->config.hidden_size;
     gp_partial_lora qkv_lora = lora_of(&layer->wqkv, buffers, buffers->lora1);
     gp_partial_lora out_lora = lora_of(&layer->wo, buffers, buffers->lora1);
     gp_apply_norm(backend, &layer->attention_norm, buffers->x, rows, hidden, language->config.rms_norm_eps,
-                  buffers->normed);
+                  NULL, buffers->normed);
     ops->linear(backend, &(gp_linear){.x = buffers->normed,
                                       .rows = rows,
                                       .weight = layer->wqkv.weight,
                                       .lora = &qkv_lora,
-                                      .y = buffers->qkv});
+                                      .decode = decode,
+                                      .y_operand = buffers->qkv});
     ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
                                                 .sequences = sequences,
                                                 .sequence_count = sequence_count,
@@ -156,40 +158,44 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                                                         .group = language->group,
                                                         .cache = cache,
                                                         .scale = 1.0f / sqrtf((float)language->head_dim),
+                                                        .decode = decode,
                                                         .y = buffers->attended});
     ops->linear(backend, &(gp_linear){.x = buffers->attended,
                                       .rows = rows,
                                       .weight = layer->wo.weight,
                                       .lora = &out_lora,
                                       .residual = buffers->x,
+                                      .decode = decode,
                                       .y = buffers->x});
 }
 
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
-                         const gp_language_buffers *buffers, int64_t rows) {
+                         const gp_language_buffers *buffers, int64_t rows, bool decode) {
     const gp_ops *ops = backend->ops;
     gp_partial_lora lora1 = lora_of(&layer->w1, buffers, buffers->lora1);
     gp_partial_lora lora3 = lora_of(&layer->w3, buffers, buffers->lora2);
     gp_partial_lora lora2 = lora_of(&layer->w2, buffers, buffers->lora1);
     gp_apply_norm(backend, &layer->ffn_norm, buffers->x, rows, language->config.hidden_size,
-                  language->config.rms_norm_eps, buffers->normed);
+                  language->config.rms_norm_eps, NULL, buffers->normed);
     ops->linear_swiglu(backend, &(gp_linear_swiglu){.x = buffers->normed,
                                                     .rows = rows,
                                                     .w1 = layer->w1.weight,
                                                     .w3 = layer->w3.weight,
                                                     .lora1 = &lora1,
                                                     .lora3 = &lora3,
+                                                    .decode = decode,
                                                     .y = buffers->hidden});
     ops->linear(backend, &(gp_linear){.x = buffers->hidden,
                                       .rows = rows,
                                       .weight = layer->w2.weight,
                                       .lora = &lora2,
                                       .residual = buffers->x,
+                                      .decode = decode,
                                       .y = buffers->x});
 }
 
 static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
-                               float *scratch) {
+                               gp_operand *scratch) {
     return (gp_partial_lora){linear->a, linear->b, buffers->image_row, scratch};
 }
 
@@ -197,11 +203,14 @@ void gp_language_final(const gp_language *language, gp_backend *backend, const g
                        int64_t first_row, int64_t rows) {
     int hidden = language->config.hidden_size;
     gp_apply_norm(backend, &language->norm, buffers->x + first_row * hidden, rows, hidden,
-                  language->config.rms_norm_eps, buffers->final);
+                  language->config.rms_norm_eps, buffers->final, buffers->final_operand);
 }
 
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
-                        int64_t rows, float *logits) {
-    backend->ops->linear(
-        backend, &(gp_linear){.x = buffers->final, .rows = rows, .weight = language->output, .y = logits});
+                        int64_t rows, bool decode, float *logits) {
+    backend->ops->linear(backend, &(gp_linear){.x = buffers->final_operand,
+                                               .rows = rows,
+                                               .weight = language->output,
+                                               .decode = decode,
+                                               .y = logits});
 }

@@ -37,29 +37,32 @@ typedef struct gp_language_buffers {
     float *x;           /* [rows, hidden]: the residual stream, filled by the caller */
     uint8_t *image_row; /* [rows] */
     int32_t *ids;       /* [rows] */
-    float *normed, *qkv, *q, *attended, *hidden;
-    float *lora1, *lora2; /* [rows, rank] */
-    float *final;         /* [rows, hidden]: after the final norm */
+    gp_operand *normed, *qkv, *q, *attended, *hidden;
+    gp_operand *lora1, *lora2; /* [rows, rank rounded up to GP_OPERAND_ALIGNMENT] */
+    float *final;              /* [rows, hidden]: after the final norm */
+    gp_operand *final_operand; /* the same, for the logits */
 } gp_language_buffers;
 
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status);
 void gp_language_free(gp_language *language);
 
-void gp_language_layout(const gp_language *language, int64_t rows, gp_arena *arena,
+void gp_language_layout(const gp_language *language, const gp_backend *backend, int64_t rows, gp_arena *arena,
                         gp_language_buffers *buffers);
 
 /**
  * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their
- * pages, which must be there. x then holds the last layer's output, before the final norm.
+ * pages, which must be there. x then holds the last layer's output, before the final norm. `decode`: the rows
+ * are decoding steps, one of each sequence.
  */
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache);
+                         const gp_kv_cache *cache, bool decode);
 
-/** final = the final norm of `rows` rows of x from first_row on, into buffers->final's first rows. */
+/** The final norm of `rows` rows of x from first_row on, into the first rows of buffers->final and
+ * final_operand. */
 void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                        int64_t first_row, int64_t rows);
 
-/** logits [rows, vocabulary] of the first `rows` rows of buffers->final. */
+/** logits [rows, vocabulary] of the first `rows` rows of buffers->final; `decode` as above. */
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
-                        int64_t rows, float *logits);
+                        int64_t rows, bool decode, float *logits);

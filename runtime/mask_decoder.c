@@ -22,9 +22,9 @@ static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, c
 static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend,
                           const gp_decoder_attention *attention, const gp_norm_weights *norm, int masks,
                           const gp_mask_buffers *buffers);
-static void attend(gp_backend *backend, const gp_decoder_attention *attention, int masks, const float *query,
-                   int64_t queries, const float *key, const float *value, int64_t keys, const float *residual,
-                   const gp_mask_buffers *buffers, float *y);
+static void attend(gp_backend *backend, const gp_decoder_attention *attention, int masks,
+                   const gp_operand *query, int64_t queries, const gp_operand *key, const gp_operand *value,
+                   int64_t keys, const float *residual, const gp_mask_buffers *buffers, float *y);
 static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
                   const gp_grounding_maps *maps, const gp_mask_buffers *buffers);
 
@@ -143,20 +143,18 @@ static void bind_positions(gp_mask_decoder *decoder, gp_binder *binder) {
 static gp_matrix bind_deconvolution(gp_binder *binder, int64_t in, int64_t out, const char *name) {
     float *kernel = gp_bind_host(binder, 4, (int64_t[]){in, out, 2, 2}, "%s", name);
     float *rows = gp_binder_derive(binder, (size_t)(4 * in * out));
-    gp_matrix matrix = {NULL, GP_DTYPE_F32, 4 * out, in};
     if (kernel != NULL && rows != NULL) {
         for (int64_t i = 0; i < in; i++)
             for (int64_t o = 0; o < out; o++)
                 for (int64_t part = 0; part < 4; part++)
                     rows[(part * out + o) * in + i] = kernel[(i * out + o) * 4 + part];
     }
-    matrix.data = gp_binder_place(binder, rows, (size_t)(4 * in * out));
     gp_free(kernel);
-    gp_free(rows);
-    return matrix;
+    return gp_binder_place_matrix(binder, rows, 4 * out, in);
 }
 
-void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, gp_mask_buffers *buffers) {
+void gp_mask_layout(const gp_mask_decoder *decoder, const gp_backend *backend, int masks, gp_arena *arena,
+                    gp_mask_buffers *buffers) {
     size_t n = (size_t)masks, width = (size_t)decoder->width,
            cells = (size_t)decoder->grid * (size_t)decoder->grid;
     size_t token_values = n * GP_DECODER_TOKENS * width, image_values = n * cells * width, mlp = 0;
@@ -164,31 +162,34 @@ void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, 
         if ((size_t)decoder->layers[i].fc1.weight.rows > mlp)
             mlp = (size_t)decoder->layers[i].fc1.weight.rows;
     buffers->masks = masks;
-    float **const token_rows[] = {&buffers->point, &buffers->tokens, &buffers->token_query,
-                                  &buffers->token_out};
+    float **const token_rows[] = {&buffers->point, &buffers->tokens, &buffers->token_out};
     for (size_t i = 0; i < sizeof token_rows / sizeof *token_rows; i++)
         *token_rows[i] = gp_arena_take(arena, token_values, sizeof(float));
-    buffers->text = gp_arena_take(arena, n * (size_t)decoder->language_width, sizeof(float));
+    buffers->token_value = gp_take_twin(arena, backend, buffers->tokens, token_values);
+    buffers->token_query = gp_take_operands(arena, backend, token_values);
+    buffers->hidden = gp_take_operands(arena, backend, n * (size_t)decoder->language_width);
+    buffers->text = gp_take_operands(arena, backend, n * (size_t)decoder->language_width);
     buffers->prompts = gp_arena_take(arena, n * width, sizeof(float));
-    buffers->mlp = gp_arena_take(arena, n * GP_DECODER_TOKENS * mlp, sizeof(float));
-    buffers->hyper_rows[0] = gp_arena_take(arena, n * width, sizeof(float));
-    buffers->hyper_rows[1] = gp_arena_take(arena, n * width, sizeof(float));
+    buffers->mlp = gp_take_operands(arena, backend, n * GP_DECODER_TOKENS * mlp);
+    buffers->hyper_rows[0] = gp_take_operands(arena, backend, n * width);
+    buffers->hyper_rows[1] = gp_take_operands(arena, backend, n * width);
     buffers->hyper = gp_arena_take(arena, n * GP_MASK_TOKENS * (width / 8), sizeof(float));
     buffers->iou = gp_arena_take(arena, n * GP_MASK_TOKENS, sizeof(float));
     buffers->stability = gp_arena_take(arena, n, sizeof(float));
     buffers->chosen = gp_arena_take(arena, n, sizeof(int32_t));
     buffers->logits = gp_arena_take(arena, n * GP_MASK_TOKENS * 16 * cells, sizeof(float));
     buffers->image = gp_arena_take(arena, image_values, sizeof(float));
+    buffers->image_value = gp_take_twin(arena, backend, buffers->image, image_values);
     size_t mark = gp_arena_mark(arena);
-    float **const image_rows[] = {&buffers->image_query, &buffers->image_out, &buffers->q,
-                                  &buffers->k,           &buffers->v,         &buffers->attended};
-    for (size_t i = 0; i < sizeof image_rows / sizeof *image_rows;
-         i++) /* projections are at most as wide as the map */
-        *image_rows[i] =
-            gp_arena_take(arena, image_values > token_values ? image_values : token_values, sizeof(float));
+    buffers->image_out = gp_arena_take(arena, image_values, sizeof(float));
+    buffers->image_query = gp_take_operands(arena, backend, image_values);
+    gp_operand **const projections[] = {&buffers->q, &buffers->k, &buffers->v, &buffers->attended};
+    for (size_t i = 0; i < sizeof projections / sizeof *projections; i++) /* at most as wide as the map */
+        *projections[i] =
+            gp_take_operands(arena, backend, image_values > token_values ? image_values : token_values);
     gp_arena_rewind(arena, mark); /* the transformer is done when up-scaling begins */
-    buffers->upscaled = gp_arena_take(arena, n * 16 * cells * (width / 8), sizeof(float));
-    buffers->upscale_scratch = gp_arena_take(arena, 3 * image_values, sizeof(float));
+    buffers->upscale_scratch =
+        gp_arena_take(arena, backend->ops->mask_upsample_scratch(masks, decoder->grid, decoder->width), 1);
 }
 
 void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks,
@@ -198,17 +199,22 @@ void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const f
     int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid, area = 16 * cells;
     int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
     size_t row_bytes = (size_t)width * sizeof(float);
-    gp_apply_affine(backend, &decoder->text1, hidden, masks, GP_ACTIVATION_RELU, NULL, buffers->text);
+    ops->to_operand(backend,
+                    &(gp_to_operand){hidden, (int64_t)masks * decoder->language_width, buffers->hidden});
+    gp_apply_affine(backend, &decoder->text1, buffers->hidden, masks, GP_ACTIVATION_RELU, NULL, NULL,
+                    buffers->text);
     gp_apply_affine(backend, &decoder->text2, buffers->text, masks, GP_ACTIVATION_NONE, NULL,
-                    buffers->prompts);
+                    buffers->prompts, NULL);
     for (int i = 0; i < masks; i++) { // point [masks, 7, width], image [masks, grid², width]
         float *point = buffers->point + i * GP_DECODER_TOKENS * width;
         ops->copy(backend, point, decoder->own_tokens, (GP_DECODER_TOKENS - 1) * row_bytes);
         ops->copy(backend, point + (GP_DECODER_TOKENS - 1) * width, buffers->prompts + i * width, row_bytes);
         gp_apply_sum(backend, maps->embed, decoder->no_mask_embed, cells, width, 1,
-                     buffers->image + i * cells * width);
+                     buffers->image + i * cells * width,
+                     gp_operand_at(backend, buffers->image_value, i * cells * width));
     }
     ops->copy(backend, buffers->tokens, buffers->point, (size_t)token_rows * row_bytes);
+    ops->to_operand(backend, &(gp_to_operand){buffers->tokens, token_rows * width, buffers->token_value});
     for (int i = 0; i < GP_DECODER_LAYERS; i++)
         two_way_layer(decoder, backend, &decoder->layers[i], i == 0, masks, buffers);
     tokens_attend(decoder, backend, &decoder->final_attention, &decoder->final_norm, masks, buffers);
@@ -237,33 +243,34 @@ static void two_way_layer(const gp_mask_decoder *decoder, gp_backend *backend, c
     int64_t width = decoder->width, tokens = GP_DECODER_TOKENS,
             cells = (int64_t)decoder->grid * decoder->grid;
     int64_t token_rows = masks * tokens, image_rows = masks * cells;
-    const float *query = buffers->tokens;
+    const gp_operand *query = buffers->token_value;
     if (!first) {
-        gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+        gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, NULL,
                      buffers->token_query);
         query = buffers->token_query;
     }
-    attend(backend, &layer->self, masks, query, tokens, query, buffers->tokens, tokens,
+    attend(backend, &layer->self, masks, query, tokens, query, buffers->token_value, tokens,
            first ? NULL : buffers->tokens, buffers, buffers->token_out);
     gp_apply_norm(backend, &layer->norm1, buffers->token_out, token_rows, width, layer_norm_epsilon,
-                  buffers->tokens);
+                  buffers->tokens, buffers->token_value);
 
     tokens_attend(decoder, backend, &layer->token_to_image, &layer->norm2, masks, buffers);
 
-    gp_apply_affine(backend, &layer->fc1, buffers->tokens, token_rows, GP_ACTIVATION_RELU, NULL,
+    gp_apply_affine(backend, &layer->fc1, buffers->token_value, token_rows, GP_ACTIVATION_RELU, NULL, NULL,
                     buffers->mlp);
     gp_apply_affine(backend, &layer->fc2, buffers->mlp, token_rows, GP_ACTIVATION_NONE, buffers->tokens,
-                    buffers->tokens);
+                    buffers->tokens, NULL);
     gp_apply_norm(backend, &layer->norm3, buffers->tokens, token_rows, width, layer_norm_epsilon,
-                  buffers->tokens);
+                  buffers->tokens, buffers->token_value);
 
-    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, NULL,
                  buffers->token_query);
-    gp_apply_sum(backend, buffers->image, decoder->positions, image_rows, width, cells, buffers->image_query);
+    gp_apply_sum(backend, buffers->image, decoder->positions, image_rows, width, cells, NULL,
+                 buffers->image_query);
     attend(backend, &layer->image_to_token, masks, buffers->image_query, cells, buffers->token_query,
-           buffers->tokens, tokens, buffers->image, buffers, buffers->image_out);
+           buffers->token_value, tokens, buffers->image, buffers, buffers->image_out);
     gp_apply_norm(backend, &layer->norm4, buffers->image_out, image_rows, width, layer_norm_epsilon,
-                  buffers->image);
+                  buffers->image, buffers->image_value);
 }
 
 /** tokens = norm(tokens + attention of (tokens + point) to (image + position; image)). */
@@ -272,23 +279,25 @@ static void tokens_attend(const gp_mask_decoder *decoder, gp_backend *backend,
                           const gp_mask_buffers *buffers) {
     int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid;
     int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
-    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows,
+    gp_apply_sum(backend, buffers->tokens, buffers->point, token_rows, width, token_rows, NULL,
                  buffers->token_query);
-    gp_apply_sum(backend, buffers->image, decoder->positions, masks * cells, width, cells,
+    gp_apply_sum(backend, buffers->image, decoder->positions, masks * cells, width, cells, NULL,
                  buffers->image_query);
     attend(backend, attention, masks, buffers->token_query, GP_DECODER_TOKENS, buffers->image_query,
-           buffers->image, cells, buffers->tokens, buffers, buffers->token_out);
-    gp_apply_norm(backend, norm, buffers->token_out, token_rows, width, layer_norm_epsilon, buffers->tokens);
+           buffers->image_value, cells, buffers->tokens, buffers, buffers->token_out);
+    gp_apply_norm(backend, norm, buffers->token_out, token_rows, width, layer_norm_epsilon, buffers->tokens,
+                  buffers->token_value);
 }
 
 /** y = out(softmax(q kᵀ/√d) v) + residual, `masks` sequences of `queries` rows against `keys` rows. */
-static void attend(gp_backend *backend, const gp_decoder_attention *attention, int masks, const float *query,
-                   int64_t queries, const float *key, const float *value, int64_t keys, const float *residual,
-                   const gp_mask_buffers *buffers, float *y) {
+static void attend(gp_backend *backend, const gp_decoder_attention *attention, int masks,
+                   const gp_operand *query, int64_t queries, const gp_operand *key, const gp_operand *value,
+                   int64_t keys, const float *residual, const gp_mask_buffers *buffers, float *y) {
     int64_t inner = attention->q.weight.rows, head_dim = inner / HEADS;
-    gp_apply_affine(backend, &attention->q, query, masks * queries, GP_ACTIVATION_NONE, NULL, buffers->q);
-    gp_apply_affine(backend, &attention->k, key, masks * keys, GP_ACTIVATION_NONE, NULL, buffers->k);
-    gp_apply_affine(backend, &attention->v, value, masks * keys, GP_ACTIVATION_NONE, NULL, buffers->v);
+    gp_apply_affine(backend, &attention->q, query, masks * queries, GP_ACTIVATION_NONE, NULL, NULL,
+                    buffers->q);
+    gp_apply_affine(backend, &attention->k, key, masks * keys, GP_ACTIVATION_NONE, NULL, NULL, buffers->k);
+    gp_apply_affine(backend, &attention->v, value, masks * keys, GP_ACTIVATION_NONE, NULL, NULL, buffers->v);
     backend->ops->attention(backend, &(gp_attention){.q = buffers->q,
                                                      .k = buffers->k,
                                                      .v = buffers->v,
@@ -303,36 +312,38 @@ static void attend(gp_backend *backend, const gp_decoder_attention *attention, i
                                                      .y = buffers->attended,
                                                      .y_stride = inner});
     gp_apply_affine(backend, &attention->out, buffers->attended, masks * queries, GP_ACTIVATION_NONE,
-                    residual, y);
+                    residual, y, NULL);
 }
 
-/** Three linears with ReLU between, from token `token` of each mask; the last activation is `activation`. */
+/** Three linears with ReLU between, from token `token` of each mask; the last activation is `activation`, and
+ * its result f32. */
 static void token_mlp(const gp_mask_decoder *decoder, gp_backend *backend, const gp_affine layers[3],
                       int token, gp_activation activation, int masks, const gp_mask_buffers *buffers,
                       float *y, int64_t y_stride) {
     int64_t width = decoder->width;
+    const gp_operand *first = gp_operand_at(backend, buffers->token_value, token * width);
     for (int i = 0; i < 3; i++)
-        backend->ops->linear(backend, &(gp_linear){.x = i == 0 ? buffers->tokens + token * width
-                                                               : buffers->hyper_rows[(i + 1) % 2],
+        backend->ops->linear(backend, &(gp_linear){.x = i == 0 ? first : buffers->hyper_rows[i - 1],
                                                    .rows = masks,
                                                    .x_stride = i == 0 ? GP_DECODER_TOKENS * width : width,
                                                    .weight = layers[i].weight,
                                                    .bias = layers[i].bias,
                                                    .activation = i < 2 ? GP_ACTIVATION_RELU : activation,
-                                                   .y = i < 2 ? buffers->hyper_rows[i] : y,
+                                                   .y = i < 2 ? NULL : y,
+                                                   .y_operand = i < 2 ? buffers->hyper_rows[i] : NULL,
                                                    .y_stride = i < 2 ? width : y_stride});
 }
 
 /** Up-scaling, hypernetworks and predicted IoU: logits [masks, 4, (4·grid)²], iou [masks, 4]. */
 static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
                   const gp_grounding_maps *maps, const gp_mask_buffers *buffers) {
-    int64_t channels = decoder->width / 8, area = 16ll * decoder->grid * decoder->grid;
+    int64_t channels = decoder->width / 8;
     for (int i = 0; i < GP_MASK_TOKENS; i++)
         token_mlp(decoder, backend, decoder->hyper[i], 2 + i, GP_ACTIVATION_NONE, masks, buffers,
                   buffers->hyper + i * channels, GP_MASK_TOKENS * channels);
     token_mlp(decoder, backend, decoder->iou, 1, GP_ACTIVATION_SIGMOID, masks, buffers, buffers->iou,
               GP_MASK_TOKENS);
-    backend->ops->mask_upsample(backend, &(gp_mask_upsample){.x = buffers->image,
+    backend->ops->mask_upsample(backend, &(gp_mask_upsample){.x = buffers->image_value,
                                                              .masks = masks,
                                                              .grid = decoder->grid,
                                                              .channels = decoder->width,
@@ -345,13 +356,7 @@ static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks
                                                              .norm_weight = decoder->upscale_norm.weight,
                                                              .norm_bias = decoder->upscale_norm.bias,
                                                              .epsilon = upscale_norm_epsilon,
+                                                             .hyper = buffers->hyper,
                                                              .scratch = buffers->upscale_scratch,
-                                                             .y = buffers->upscaled});
-    for (int mask = 0; mask < masks; mask++) { // [4, channels] · [area, channels]ᵀ
-        gp_matrix map = {buffers->upscaled + mask * area * channels, GP_DTYPE_F32, area, channels};
-        backend->ops->linear(backend, &(gp_linear){.x = buffers->hyper + mask * GP_MASK_TOKENS * channels,
-                                                   .rows = GP_MASK_TOKENS,
-                                                   .weight = map,
-                                                   .y = buffers->logits + mask * GP_MASK_TOKENS * area});
-    }
+                                                             .logits = buffers->logits});
 }

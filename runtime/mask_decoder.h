@@ -45,23 +45,26 @@ typedef struct gp_mask_decoder {
 /** Buffers for a batch of `masks`, backend memory. */
 typedef struct gp_mask_buffers {
     int masks;
-    float *text;                                     /* [masks, language width] */
-    float *prompts;                                  /* [masks, width] */
-    float *point, *tokens, *token_query, *token_out; /* [masks·7, width] */
-    float *image, *image_query, *image_out;          /* [masks·grid², width] */
-    float *q, *k, *v, *attended;                     /* projections */
-    float *mlp;                                      /* [masks·7, its width] */
-    float *hyper_rows[2];                            /* [masks, width] */
-    float *hyper;                                    /* [masks, 4, width/8] */
-    float *upscaled, *upscale_scratch;               /* [masks, (4·grid)², width/8] */
-    float *logits;                                   /* [masks, 4, (4·grid)²] */
-    float *iou, *stability;                          /* [masks, 4], [masks] */
-    int32_t *chosen;                                 /* [masks] */
+    gp_operand *hidden, *text;             /* [masks, language width] */
+    float *prompts;                        /* [masks, width] */
+    float *point, *tokens, *token_out;     /* [masks·7, width] */
+    gp_operand *token_value, *token_query; /* tokens, and tokens + point, for products */
+    float *image, *image_out;              /* [masks·grid², width] */
+    gp_operand *image_value, *image_query; /* image, and image + positions, for products */
+    gp_operand *q, *k, *v, *attended;      /* projections */
+    gp_operand *mlp;                       /* [masks·7, its width] */
+    gp_operand *hyper_rows[2];             /* [masks, width] */
+    float *hyper;                          /* [masks, 4, width/8] */
+    void *upscale_scratch;
+    float *logits;          /* [masks, 4, (4·grid)²] */
+    float *iou, *stability; /* [masks, 4], [masks] */
+    int32_t *chosen;        /* [masks] */
 } gp_mask_buffers;
 
 bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_binder *binder);
 
-void gp_mask_layout(const gp_mask_decoder *decoder, int masks, gp_arena *arena, gp_mask_buffers *buffers);
+void gp_mask_layout(const gp_mask_decoder *decoder, const gp_backend *backend, int masks, gp_arena *arena,
+                    gp_mask_buffers *buffers);
 
 /**
  * Hidden states [masks, language width] to buffers->logits, iou, stability and chosen. masks ≤

@@ -3,13 +3,15 @@
 #include "kernels/base/memory.h"
 
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
+static bool check_widths(const gp_model *model, gp_status *status);
 
 bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
                    gp_status *status) {
     *model = (gp_model){.backend = backend};
-    bool done =
-        gp_config_read(folder, &model->config, status) && gp_model_open_tokenizer(model, folder, status) &&
-        gp_checkpoint_open(folder, &model->checkpoint, status) && bind_all(model, folder, unexpected, status);
+    bool done = gp_config_read(folder, &model->config, status) &&
+                gp_model_open_tokenizer(model, folder, status) &&
+                gp_checkpoint_open(folder, &model->checkpoint, status) &&
+                bind_all(model, folder, unexpected, status) && check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -21,6 +23,8 @@ void gp_model_close(gp_model *model) {
     for (size_t i = 0; i < model->owned_count; i++)
         model->backend->ops->release(model->backend, model->owned[i]);
     gp_free(model->owned);
+    for (size_t i = 0; i < model->owned_host_count; i++) gp_free(model->owned_host[i]);
+    gp_free(model->owned_host);
     gp_tokenizer_close(model->tokenizer);
     gp_checkpoint_close(model->checkpoint);
     *model = (gp_model){0};
@@ -45,9 +49,11 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
                 gp_mask_decoder_bind(&model->masks, &model->config, binder);
     model->owned = binder->owned;
     model->owned_count = binder->owned_count;
+    model->owned_host = binder->owned_host;
+    model->owned_host_count = binder->owned_host_count;
     model->weight_bytes = binder->weight_bytes;
     model->converted_bytes = binder->converted_bytes;
-    binder->owned = NULL;
+    binder->owned = binder->owned_host = NULL;
     return done;
 }
 
@@ -56,5 +62,33 @@ static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected,
     bool done =
         gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
     gp_binder_clear(&binder);
+    return done;
+}
+
+/** Whether a row so wide ends where the next may start. */
+static bool check_width(const gp_model *model, int64_t width, const char *what, gp_status *status) {
+    return width % GP_OPERAND_ALIGNMENT == 0 ||
+           gp_fail(status, "%s is %lld wide; on %s, rows have to be multiples of %d wide", what,
+                   (long long)width, model->backend->name, GP_OPERAND_ALIGNMENT);
+}
+
+/** Rows of operands have to start at multiples of GP_OPERAND_ALIGNMENT, which f32 does not need. */
+static bool check_widths(const gp_model *model, gp_status *status) {
+    if (model->backend->operand == GP_DTYPE_F32) return true;
+    const gp_language *language = &model->language;
+    int64_t heads = (int64_t)language->config.num_key_value_heads * (language->group + 2);
+    bool done =
+        check_width(model, model->vision.config.hidden_size, "the vision tower", status) &&
+        check_width(model, model->vision.config.intermediate_size, "the vision tower's MLP", status) &&
+        check_width(model, language->config.hidden_size, "the language model", status) &&
+        check_width(model, heads * language->head_dim, "the language model's attention", status) &&
+        check_width(model, language->config.intermediate_size, "the language model's MLP", status) &&
+        check_width(model, model->grounding.config.embed_dim, "the grounding encoder", status) &&
+        check_width(model, model->masks.width / 2, "the mask decoder's attention", status);
+    for (int i = 0; i < model->grounding.block_count && done; i++)
+        done = check_width(model, model->grounding.blocks[i].fc1.weight.rows,
+                           "a block's MLP in the grounding encoder", status);
+    for (int i = 0; i < GP_DECODER_LAYERS && done; i++)
+        done = check_width(model, model->masks.layers[i].fc1.weight.rows, "the mask decoder's MLP", status);
     return done;
 }

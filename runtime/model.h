@@ -20,6 +20,8 @@ typedef struct gp_model {
     gp_mask_decoder masks;
     void **owned; /* converted tensors in backend memory */
     size_t owned_count;
+    void **owned_host; /* host memory that placed matrices are of */
+    size_t owned_host_count;
     uint64_t weight_bytes, converted_bytes;
 } gp_model;
 

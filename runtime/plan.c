@@ -76,10 +76,11 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
     gp_arena seen = {0}, kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
     gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
     gp_plan_kept(model, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
-    gp_plan_picture(model, width, height, division, &picture, &(gp_picture_buffers){0});
-    gp_plan_language(model, plan->prompt_tokens, &text, &(gp_language_buffers){0});
-    gp_grounding_layout(&model->grounding, width, height, &ground, &(gp_grounding_buffers){0});
-    gp_plan_masks(model, options->masks > 0 ? options->masks : GP_MASK_BATCH, &masks, &(gp_mask_buffers){0});
+    gp_plan_picture(model, backend, width, height, division, &picture, &(gp_picture_buffers){0});
+    gp_plan_language(model, backend, plan->prompt_tokens, &text, &(gp_language_buffers){0});
+    gp_grounding_layout(&model->grounding, backend, width, height, &ground, &(gp_grounding_buffers){0});
+    gp_plan_masks(model, backend, options->masks > 0 ? options->masks : GP_MASK_BATCH, &masks,
+                  &(gp_mask_buffers){0});
     const gp_arena *const stages[] = {&picture, &text, &ground, &masks};
     size_t stage = 0; /* the stages share one block */
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
@@ -131,24 +132,26 @@ void gp_plan_kept(const gp_model *model, int width, int height, int max_new_toke
     buffers->mask_pixels = gp_arena_take(arena, (size_t)width * (size_t)height, 1);
 }
 
-void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
-                     gp_arena *arena, gp_picture_buffers *buffers) {
+void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,
+                     const gp_division *division, gp_arena *arena, gp_picture_buffers *buffers) {
     buffers->canvas =
         gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
     size_t mark = gp_arena_mark(arena);
     buffers->scratch =
         gp_arena_take(arena, gp_resize_rgb_scratch(width, height, division->width, division->height), 1);
     gp_arena_rewind(arena, mark); /* the canvas is made before the encoder begins */
-    gp_vision_layout(&model->vision, division->rows, division->columns, arena, &buffers->vision);
+    gp_vision_layout(&model->vision, backend, division->rows, division->columns, arena, &buffers->vision);
 }
 
-void gp_plan_language(const gp_model *model, int64_t tokens, gp_arena *arena, gp_language_buffers *buffers) {
+void gp_plan_language(const gp_model *model, const gp_backend *backend, int64_t tokens, gp_arena *arena,
+                      gp_language_buffers *buffers) {
     int64_t rows = tokens < GP_PREFILL_ROWS ? tokens : GP_PREFILL_ROWS;
-    gp_language_layout(&model->language, rows, arena, buffers);
+    gp_language_layout(&model->language, backend, rows, arena, buffers);
 }
 
-int gp_plan_masks(const gp_model *model, int masks, gp_arena *arena, gp_mask_buffers *buffers) {
+int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,
+                  gp_mask_buffers *buffers) {
     int batch = masks < GP_MASK_BATCH ? masks : GP_MASK_BATCH;
-    gp_mask_layout(&model->masks, batch, arena, buffers);
+    gp_mask_layout(&model->masks, backend, batch, arena, buffers);
     return batch;
 }

@@ -54,12 +54,14 @@ typedef struct gp_picture_buffers {
     gp_vision_buffers vision;
 } gp_picture_buffers;
 
-void gp_plan_picture(const gp_model *model, int width, int height, const gp_division *division,
-                     gp_arena *arena, gp_picture_buffers *buffers);
+void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,
+                     const gp_division *division, gp_arena *arena, gp_picture_buffers *buffers);
 
 /** The language model's buffers for the rows of a prompt that go through it together, of `tokens` to be
  * computed. */
-void gp_plan_language(const gp_model *model, int64_t tokens, gp_arena *arena, gp_language_buffers *buffers);
+void gp_plan_language(const gp_model *model, const gp_backend *backend, int64_t tokens, gp_arena *arena,
+                      gp_language_buffers *buffers);
 
 /** Masks of an answer that are decoded together, and the decoder's buffers for them. */
-int gp_plan_masks(const gp_model *model, int masks, gp_arena *arena, gp_mask_buffers *buffers);
+int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,
+                  gp_mask_buffers *buffers);

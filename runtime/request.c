@@ -10,6 +10,7 @@ static gp_outcome prepare(gp_request_state *s);
 static gp_outcome see(gp_request_state *s);
 static gp_outcome ground(gp_request_state *s);
 static gp_outcome draw(gp_request_state *s);
+static gp_outcome finish(gp_request_state *s, gp_outcome end);
 static void find_phrases(gp_request_state *s);
 static void report_result(gp_request_state *s);
 static void release(gp_request_state *s);
@@ -31,9 +32,8 @@ gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
         s.seg_count > 0; /* without, the grounding branch is not run: an observer sees its input alone */
     if (end == GP_OUTCOME_DONE && (masks || run->observer != NULL)) end = ground(&s);
     if (end == GP_OUTCOME_DONE && masks) end = draw(&s);
-    if (end == GP_OUTCOME_DONE && !s.backend->ops->finish(s.backend, &s.status)) end = GP_OUTCOME_FAILED;
+    end = finish(&s, end);
     gp_request_begin(&s, GP_STAGE_COUNT);
-    if (end == GP_OUTCOME_FAILED && s.prepared) gp_keep_forget(s.keep); /* what the device did is unknown */
     gp_event event = {.type = end == GP_OUTCOME_FAILED ? GP_EVENT_ERROR : GP_EVENT_CANCELLED};
     if (end == GP_OUTCOME_DONE) {
         report_result(&s);
@@ -128,9 +128,9 @@ static gp_outcome see(gp_request_state *s) {
         gp_request_begin(s, GP_STAGE_VISION);
         return GP_OUTCOME_DONE;
     }
-    gp_plan_picture(s->model, width, height, division, &measure, &buffers);
+    gp_plan_picture(s->model, s->backend, width, height, division, &measure, &buffers);
     if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_plan_picture(s->model, width, height, division, arena, &buffers);
+    gp_plan_picture(s->model, s->backend, width, height, division, arena, &buffers);
     s->backend->ops->resize_rgb(s->backend, &(gp_resize_rgb){.source = s->keep->seen.source,
                                                              .source_width = width,
                                                              .source_height = height,
@@ -142,9 +142,8 @@ static gp_outcome see(gp_request_state *s) {
                                                              .canvas_height = division->canvas_height,
                                                              .scratch = buffers.scratch,
                                                              .canvas = buffers.canvas});
-    if (s->run->observer != NULL && s->run->observer->divided != NULL)
-        s->run->observer->divided(s->run->observer->user, buffers.canvas, division->canvas_width,
-                                  division->canvas_height, division->columns, division->rows);
+    gp_observe_divided(s->run->observer, s->backend, buffers.canvas, division->canvas_width,
+                       division->canvas_height, division->columns, division->rows);
     gp_request_begin(s, GP_STAGE_VISION);
     gp_vision_input input = {buffers.canvas, division->rows, division->columns};
     if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers.vision, s->run->observer,
@@ -182,10 +181,10 @@ static gp_outcome ground(gp_request_state *s) {
     gp_arena measure = {0};
     gp_request_begin(s, GP_STAGE_GROUNDING);
     if (s->keep->maps_known) return GP_OUTCOME_DONE;
-    gp_grounding_layout(&s->model->grounding, image->width, image->height, &measure, &buffers);
+    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height, &measure, &buffers);
     if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_grounding_layout(&s->model->grounding, image->width, image->height, &s->run->workplace->stage,
-                        &buffers);
+    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height,
+                        &s->run->workplace->stage, &buffers);
     if (s->seg_count == 0) {
         gp_grounding_view(&s->model->grounding, s->backend, s->keep->seen.source, image->width, image->height,
                           3 * (size_t)image->width, &buffers, s->run->observer);
@@ -232,9 +231,9 @@ static gp_outcome draw(gp_request_state *s) {
         gp_fail(&s->status, "no memory for a mask of %zu pixels", pixels);
         return GP_OUTCOME_FAILED;
     }
-    int batch = gp_plan_masks(s->model, s->seg_count, &measure, &buffers);
+    int batch = gp_plan_masks(s->model, s->backend, s->seg_count, &measure, &buffers);
     if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_plan_masks(s->model, s->seg_count, &s->run->workplace->stage, &buffers);
+    gp_plan_masks(s->model, s->backend, s->seg_count, &s->run->workplace->stage, &buffers);
     gp_observe(s->run->observer, s->backend, "seg_hidden", s->kept.seg_hidden, 0, s->seg_count, hidden);
     for (int first = 0; first < s->seg_count; first += batch) {
         int count = s->seg_count - first < batch ? s->seg_count - first : batch;
@@ -246,6 +245,24 @@ static gp_outcome draw(gp_request_state *s) {
         }
     }
     return GP_OUTCOME_DONE;
+}
+
+/**
+ * Waits for the device, however the request ends: its buffers are used again afterwards. A failure there, as
+ * any after preparation, leaves unknown what was computed: what is kept is forgotten.
+ */
+static gp_outcome finish(gp_request_state *s, gp_outcome end) {
+    gp_status status = {0};
+    bool finished = s->backend->ops->finish(s->backend, &status);
+    if (!finished && end != GP_OUTCOME_FAILED) {
+        gp_status_clear(&s->status);
+        s->status = status;
+        end = GP_OUTCOME_FAILED;
+    } else {
+        gp_status_clear(&status);
+    }
+    if (!finished || (end == GP_OUTCOME_FAILED && s->prepared)) gp_keep_forget(s->keep);
+    return end;
 }
 
 /* ---- result, time, memory -------------------------------------------------------------------------------

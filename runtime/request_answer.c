@@ -10,9 +10,9 @@ gp_outcome gp_request_answer(gp_request_state *s) {
     gp_language_buffers buffers;
     gp_arena measure = {0};
     int64_t known = gp_keep_common(s->keep, &s->prompt), rest = s->prompt_tokens - known;
-    gp_plan_language(s->model, rest, &measure, &buffers);
+    gp_plan_language(s->model, s->backend, rest, &measure, &buffers);
     if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_plan_language(s->model, rest, &s->run->workplace->stage, &buffers);
+    gp_plan_language(s->model, s->backend, rest, &s->run->workplace->stage, &buffers);
     gp_request_begin(s, GP_STAGE_PREFILL);
     gp_outcome end = prefill(s, known, &buffers);
     if (end != GP_OUTCOME_DONE) return end;
@@ -58,7 +58,7 @@ static void observe_prefill(gp_request_state *s, const gp_language_buffers *buff
     float *logits =
         s->backend->ops->allocate(s->backend, (size_t)(count * language->config.vocab_size) * sizeof *logits);
     if (logits == NULL) return;
-    gp_language_logits(language, s->backend, buffers, count, logits);
+    gp_language_logits(language, s->backend, buffers, count, false, logits);
     gp_observe(s->run->observer, s->backend, "logits", logits, first, count, language->config.vocab_size);
     s->backend->ops->release(s->backend, logits);
 }
@@ -70,12 +70,12 @@ static gp_outcome prefill(gp_request_state *s, int64_t known, gp_language_buffer
         int64_t count = s->prompt_tokens - first < buffers->rows ? s->prompt_tokens - first : buffers->rows;
         gp_sequence sequence = {0, (int32_t)count, (int32_t)first, s->keep->table.device_pages};
         embed_rows(s, buffers, first, count);
-        gp_language_forward(language, s->backend, buffers, count, &sequence, 1, &s->keep->cache);
+        gp_language_forward(language, s->backend, buffers, count, &sequence, 1, &s->keep->cache, false);
         gp_keep_prompt(s->keep, &s->prompt, first + count);
         observe_prefill(s, buffers, first, count);
         if (first + count == s->prompt_tokens) {
             gp_language_final(language, s->backend, buffers, count - 1, 1);
-            gp_language_logits(language, s->backend, buffers, 1, s->kept.logits);
+            gp_language_logits(language, s->backend, buffers, 1, false, s->kept.logits);
         }
         if (!gp_request_step(s, (int)(first + count), s->prompt_tokens)) return GP_OUTCOME_CANCELLED;
     }
@@ -91,7 +91,7 @@ static void advance(gp_request_state *s, gp_language_buffers *buffers, int32_t i
     ops->upload(s->backend, buffers->image_row, &text_row, 1);
     ops->upload(s->backend, buffers->ids, &id, sizeof id);
     ops->embed(s->backend, &(gp_embed){language->embeddings, buffers->ids, 1, buffers->x});
-    gp_language_forward(language, s->backend, buffers, 1, &sequence, 1, &s->keep->cache);
+    gp_language_forward(language, s->backend, buffers, 1, &sequence, 1, &s->keep->cache, true);
     gp_keep_token(s->keep, id);
     gp_language_final(language, s->backend, buffers, 0, 1);
 }
@@ -141,7 +141,7 @@ static gp_outcome decode(gp_request_state *s, gp_language_buffers *buffers) {
             s->seg_count++;
         }
         if (last) break;
-        gp_language_logits(&s->model->language, s->backend, buffers, 1, s->kept.logits);
+        gp_language_logits(&s->model->language, s->backend, buffers, 1, true, s->kept.logits);
     }
     emit_text(s, gp_text_stream_finish(s->stream));
     return GP_OUTCOME_DONE;

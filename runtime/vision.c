@@ -121,8 +121,8 @@ static int64_t view_rows(const gp_vision *vision) {
     return 1 + (int64_t)vision->grid * vision->grid;
 }
 
-void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena,
-                      gp_vision_buffers *buffers) {
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int rows, int columns,
+                      gp_arena *arena, gp_vision_buffers *buffers) {
     const gp_vision_config *c = &vision->config;
     int64_t views = 1 + (int64_t)rows * columns, batch = views < VIEW_BATCH ? views : VIEW_BATCH;
     int64_t hidden = c->hidden_size, batch_rows = batch * view_rows(vision),
@@ -131,15 +131,15 @@ void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *
     size_t mark = gp_arena_mark(arena);
     buffers->pixels =
         gp_arena_take(arena, (size_t)(batch * 3 * c->image_size * c->image_size), sizeof(float));
-    buffers->patches = gp_arena_take(
-        arena, (size_t)(vision->grid * vision->grid) * (size_t)vision->patch.columns, sizeof(float));
-    buffers->normed = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
-    buffers->qkv = gp_arena_take(arena, (size_t)(batch_rows * 3 * hidden), sizeof(float));
-    buffers->attended = gp_arena_take(arena, (size_t)(batch_rows * hidden), sizeof(float));
-    buffers->hidden = gp_arena_take(arena, (size_t)(batch_rows * c->intermediate_size), sizeof(float));
+    buffers->patches = gp_take_operands(
+        arena, backend, (size_t)(vision->grid * vision->grid * gp_operand_width(vision->patch.stride)));
+    buffers->normed = gp_take_operands(arena, backend, (size_t)(batch_rows * hidden));
+    buffers->qkv = gp_take_operands(arena, backend, (size_t)(batch_rows * 3 * hidden));
+    buffers->attended = gp_take_operands(arena, backend, (size_t)(batch_rows * hidden));
+    buffers->hidden = gp_take_operands(arena, backend, (size_t)(batch_rows * c->intermediate_size));
     gp_arena_rewind(arena, mark); /* the tower is done when merging begins */
-    buffers->merged = gp_arena_take(arena, (size_t)(tokens * 4 * hidden), sizeof(float));
-    buffers->projected = gp_arena_take(arena, (size_t)(tokens * vision->width), sizeof(float));
+    buffers->merged = gp_take_operands(arena, backend, (size_t)(tokens * 4 * hidden));
+    buffers->projected = gp_take_operands(arena, backend, (size_t)(tokens * vision->width));
 }
 
 bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
@@ -160,9 +160,10 @@ bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vis
                                                            .row_end = vision->row_end,
                                                            .global_end = vision->global_end,
                                                            .y = buffers->merged});
-    gp_apply_affine(backend, &vision->project1, buffers->merged, rows, GP_ACTIVATION_GELU, NULL,
+    gp_apply_affine(backend, &vision->project1, buffers->merged, rows, GP_ACTIVATION_GELU, NULL, NULL,
                     buffers->projected);
-    gp_apply_affine(backend, &vision->project2, buffers->projected, rows, GP_ACTIVATION_NONE, NULL, tokens);
+    gp_apply_affine(backend, &vision->project2, buffers->projected, rows, GP_ACTIVATION_NONE, NULL, tokens,
+                    NULL);
     gp_observe(observer, backend, "image_tokens", tokens, 0, rows, vision->width);
     return true;
 }
@@ -173,7 +174,7 @@ static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_
                          int count) {
     const gp_ops *ops = backend->ops;
     int side = vision->config.image_size, hidden = vision->config.hidden_size;
-    int64_t rows = view_rows(vision);
+    int64_t rows = view_rows(vision), patch_stride = gp_operand_width(vision->patch.stride);
     float *x = buffers->features + first * rows * hidden; // [count, 1 + grid², hidden]
     gp_crop_views views = {.canvas = input->canvas,
                            .rows = input->rows,
@@ -197,15 +198,18 @@ static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_
                                             .width = side,
                                             .patch = vision->config.patch_size,
                                             .stride = vision->config.patch_size,
-                                            .y = buffers->patches});
+                                            .y = buffers->patches,
+                                            .y_stride = patch_stride});
         ops->copy(backend, target, vision->class_row, (size_t)hidden * sizeof(float));
         ops->linear(backend, &(gp_linear){.x = buffers->patches,
                                           .rows = rows - 1,
+                                          .x_stride = patch_stride,
                                           .weight = vision->patch,
                                           .residual = vision->positions,
                                           .y = target + hidden});
     }
-    gp_apply_norm(backend, &vision->pre_norm, x, count * rows, hidden, vision->config.layer_norm_eps, x);
+    gp_apply_norm(backend, &vision->pre_norm, x, count * rows, hidden, vision->config.layer_norm_eps, x,
+                  NULL);
     for (int i = 0; i < vision->config.num_hidden_layers; i++)
         encoder_layer(vision, &vision->layers[i], backend, buffers, count, x);
     gp_observe(observer, backend, "vit", x, first * rows, count * rows, hidden);
@@ -216,18 +220,19 @@ static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer,
     int hidden = vision->config.hidden_size, heads = vision->config.num_attention_heads;
     int64_t per_view = view_rows(vision), rows = views * per_view;
     float epsilon = vision->config.layer_norm_eps;
-    gp_apply_norm(backend, &layer->norm1, x, rows, hidden, epsilon, buffers->normed);
+    gp_apply_norm(backend, &layer->norm1, x, rows, hidden, epsilon, NULL, buffers->normed);
     const gp_affine *projections[3] = {&layer->q, &layer->k, &layer->v};
     for (int i = 0; i < 3; i++) // side by side: [rows, 3, hidden]
-        backend->ops->linear(backend, &(gp_linear){.x = buffers->normed,
-                                                   .rows = rows,
-                                                   .weight = projections[i]->weight,
-                                                   .bias = projections[i]->bias,
-                                                   .y = buffers->qkv + i * hidden,
-                                                   .y_stride = 3 * hidden});
+        backend->ops->linear(backend,
+                             &(gp_linear){.x = buffers->normed,
+                                          .rows = rows,
+                                          .weight = projections[i]->weight,
+                                          .bias = projections[i]->bias,
+                                          .y_operand = gp_operand_at(backend, buffers->qkv, i * hidden),
+                                          .y_stride = 3 * hidden});
     backend->ops->attention(backend, &(gp_attention){.q = buffers->qkv,
-                                                     .k = buffers->qkv + hidden,
-                                                     .v = buffers->qkv + 2 * hidden,
+                                                     .k = gp_operand_at(backend, buffers->qkv, hidden),
+                                                     .v = gp_operand_at(backend, buffers->qkv, 2 * hidden),
                                                      .q_stride = 3 * hidden,
                                                      .kv_stride = 3 * hidden,
                                                      .sequences = views,
@@ -238,9 +243,9 @@ static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer,
                                                      .scale = 1.0f / sqrtf((float)(hidden / heads)),
                                                      .y = buffers->attended,
                                                      .y_stride = hidden});
-    gp_apply_affine(backend, &layer->out, buffers->attended, rows, GP_ACTIVATION_NONE, x, x);
-    gp_apply_norm(backend, &layer->norm2, x, rows, hidden, epsilon, buffers->normed);
-    gp_apply_affine(backend, &layer->fc1, buffers->normed, rows, GP_ACTIVATION_QUICK_GELU, NULL,
+    gp_apply_affine(backend, &layer->out, buffers->attended, rows, GP_ACTIVATION_NONE, x, x, NULL);
+    gp_apply_norm(backend, &layer->norm2, x, rows, hidden, epsilon, NULL, buffers->normed);
+    gp_apply_affine(backend, &layer->fc1, buffers->normed, rows, GP_ACTIVATION_QUICK_GELU, NULL, NULL,
                     buffers->hidden);
-    gp_apply_affine(backend, &layer->fc2, buffers->hidden, rows, GP_ACTIVATION_NONE, x, x);
+    gp_apply_affine(backend, &layer->fc2, buffers->hidden, rows, GP_ACTIVATION_NONE, x, x, NULL);
 }

@@ -36,11 +36,11 @@ typedef struct gp_vision_input {
 
 /** Buffers of the stage, all backend memory; laid out by gp_vision_layout. */
 typedef struct gp_vision_buffers {
-    float *features; /* [views, 1 + grid², hidden] */
-    float *pixels;   /* [batch, 3, side, side] */
-    float *patches;  /* [grid², 3·patch²] */
-    float *normed, *qkv, *attended, *hidden;
-    float *merged, *projected; /* [tokens, 4·hidden], [tokens, width] */
+    float *features;     /* [views, 1 + grid², hidden]: the residual stream */
+    float *pixels;       /* [batch, 3, side, side] */
+    gp_operand *patches; /* [grid², 3·patch²], rows at the kernel's width as operands */
+    gp_operand *normed, *qkv, *attended, *hidden;
+    gp_operand *merged, *projected; /* [tokens, 4·hidden], [tokens, width] */
 } gp_vision_buffers;
 
 /** Binds all tensors of the two towers' first; layers are owned by the caller until gp_vision_free. */
@@ -50,8 +50,8 @@ void gp_vision_free(gp_vision *vision);
 /** Tokens that a grid of crops becomes: (rows·columns + 1)·n² + 1 + (rows + 1)·n, n = grid/2. */
 int64_t gp_vision_tokens(const gp_vision *vision, int rows, int columns);
 
-void gp_vision_layout(const gp_vision *vision, int rows, int columns, gp_arena *arena,
-                      gp_vision_buffers *buffers);
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int rows, int columns,
+                      gp_arena *arena, gp_vision_buffers *buffers);
 
 /**
  * Encodes the picture: tokens [gp_vision_tokens, width]. `step` is called after each batch with the views

@@ -23,6 +23,8 @@ typedef struct job {
 static void run_sequence(void *argument, int64_t index, int thread) {
     const job *work = argument;
     const gp_attention *attention = work->arguments;
+    const float *q = gp_cpu_values(attention->q), *k = gp_cpu_values(attention->k),
+                *v = gp_cpu_values(attention->v);
     room *space = gp_cpu_scratch(work->backend, thread);
     int64_t chunk = index % work->chunks, head = index / work->chunks % attention->heads;
     int64_t sequence = index / work->chunks / attention->heads;
@@ -31,21 +33,21 @@ static void run_sequence(void *argument, int64_t index, int thread) {
     if (rows > ATTEND_ROWS) rows = ATTEND_ROWS;
     gp_attend_start(&space->state, attention->head_dim);
     for (int64_t row = first; row < first + rows; row++)
-        gp_attend_query(&space->state, attention->q + row * attention->q_stride + column, attention->scale);
+        gp_attend_query(&space->state, q + row * attention->q_stride + column, attention->scale);
     for (int64_t key = 0; key < attention->keys; key += ATTEND_KEYS) {
         int count = attention->keys - key < ATTEND_KEYS ? (int)(attention->keys - key) : ATTEND_KEYS;
         const float *pointers[ATTEND_KEYS];
         int64_t offset = (sequence * attention->keys + key) * attention->kv_stride + column;
-        for (int i = 0; i < count; i++) pointers[i] = attention->k + offset + i * attention->kv_stride;
+        for (int i = 0; i < count; i++) pointers[i] = k + offset + i * attention->kv_stride;
         gp_attend_pack_keys(&space->block, pointers, count, attention->head_dim);
-        for (int i = 0; i < count; i++) pointers[i] = attention->v + offset + i * attention->kv_stride;
+        for (int i = 0; i < count; i++) pointers[i] = v + offset + i * attention->kv_stride;
         gp_attend_pack_values(&space->block, pointers, count, attention->head_dim);
         gp_attend_over(&space->state, space->block.keys[0], ATTEND_KEYS, space->block.values[0], ATTEND_DIM,
                        count, NULL, key == 0);
     }
     for (int64_t row = 0; row < rows; row++)
         gp_attend_result(&space->state, (int)row,
-                         attention->y + (first + row) * attention->y_stride + column);
+                         gp_cpu_target(attention->y) + (first + row) * attention->y_stride + column);
 }
 
 void GP_CPU(attention)(gp_backend *backend, const gp_attention *attention) {
@@ -65,7 +67,7 @@ static const float *at(const gp_window_attention *attention, int row, int column
     int64_t offset = ((int64_t)part * attention->heads + head) * attention->head_dim;
     if (row >= attention->height || column >= attention->width) return attention->padding + offset;
     int64_t width = 3ll * attention->heads * attention->head_dim;
-    return attention->qkv + ((int64_t)row * attention->width + column) * width + offset;
+    return gp_cpu_values(attention->qkv) + ((int64_t)row * attention->width + column) * width + offset;
 }
 
 /** The larger of four queries, value by value. */
@@ -128,7 +130,8 @@ static void run_window(void *argument, int64_t index, int thread) {
         int row = place.top / step + query / query_width, column = place.left / step + query % query_width;
         if (row >= out_height || column >= out_width) continue; /* a padded position */
         int64_t target = ((int64_t)row * out_width + column) * attention->heads + head;
-        gp_attend_result(&space->state, query - first, attention->y + target * attention->head_dim);
+        gp_attend_result(&space->state, query - first,
+                         gp_cpu_target(attention->y) + target * attention->head_dim);
     }
 }
 

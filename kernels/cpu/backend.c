@@ -29,7 +29,7 @@ bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status) {
     if (threads == 0) threads = allowed_processors();
     cpu_backend *cpu = gp_allocate_zeroed(1, sizeof *cpu);
     if (cpu == NULL) return gp_fail(status, "no memory for the CPU backend");
-    cpu->base = (gp_backend){.ops = ops, .destroy = destroy};
+    cpu->base = (gp_backend){.ops = ops, .operand = GP_DTYPE_F32, .destroy = destroy};
     cpu->base.workspace_bytes = (size_t)threads * GP_CPU_SCRATCH_BYTES;
     snprintf(cpu->base.name, sizeof cpu->base.name, "cpu %s, %d thread%s", name, threads,
              threads == 1 ? "" : "s");

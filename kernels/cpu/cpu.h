@@ -17,6 +17,25 @@
 #define GP_CPU(name) gp_plain_##name /* backend.c and threads.c, which have no operations */
 #endif
 
+/** Operands are f32 here. */
+static inline const float *gp_cpu_values(const gp_operand *x) {
+    return (const float *)(const void *)x;
+}
+static inline float *gp_cpu_target(gp_operand *y) {
+    return (float *)(void *)y;
+}
+
+/** Where an output goes that is offered as f32 and as operand: one place, or two. */
+typedef struct gp_cpu_output {
+    float *y, *copy; /* copy: NULL for one */
+} gp_cpu_output;
+
+static inline gp_cpu_output gp_cpu_output_of(float *y, gp_operand *y_operand) {
+    float *operand = gp_cpu_target(y_operand);
+    if (y == NULL) return (gp_cpu_output){operand, NULL};
+    return (gp_cpu_output){y, operand != y ? operand : NULL};
+}
+
 /** Scratch that each thread has for packed weights and attention blocks. */
 #define GP_CPU_SCRATCH_BYTES (2u << 20)
 
@@ -36,6 +55,7 @@ int gp_cpu_threads(const gp_backend *backend);
 
 /* The operations, each documented in ops.h. */
 size_t GP_CPU(kv_page_bytes)(int kv_heads, int head_dim);
+size_t GP_CPU(mask_upsample_scratch)(int masks, int grid, int channels);
 void GP_CPU(linear)(gp_backend *, const gp_linear *);
 void GP_CPU(linear_swiglu)(gp_backend *, const gp_linear_swiglu *);
 void GP_CPU(norm)(gp_backend *, const gp_norm *);
@@ -45,6 +65,7 @@ void GP_CPU(rope_append)(gp_backend *, const gp_rope_append *);
 void GP_CPU(paged_attention)(gp_backend *, const gp_paged_attention *);
 void GP_CPU(embed)(gp_backend *, const gp_embed *);
 void GP_CPU(add_rows)(gp_backend *, const gp_add_rows *);
+void GP_CPU(to_operand)(gp_backend *, const gp_to_operand *);
 void GP_CPU(patches)(gp_backend *, const gp_patches *);
 void GP_CPU(merge_tokens)(gp_backend *, const gp_merge_tokens *);
 void GP_CPU(max_pool)(gp_backend *, const gp_max_pool *);

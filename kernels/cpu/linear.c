@@ -40,7 +40,7 @@ typedef struct job {
     gp_activation activation;
     const float *residual;
     int64_t residual_stride;
-    float *y;
+    gp_cpu_output output;
     int64_t y_stride;
 } job;
 
@@ -63,9 +63,11 @@ static void finish_rows(const job *work, int64_t first_row, int64_t rows, int64_
                         const room *space);
 static void lora_factor(gp_backend *backend, const float *x, int64_t stride, int64_t rows,
                         const gp_partial_lora *lora);
+static product lora_product(const gp_partial_lora *lora);
 static bool any_image_row(const gp_partial_lora *lora, int64_t rows);
 
 void GP_CPU(linear)(gp_backend *backend, const gp_linear *linear) {
+    const float *x = gp_cpu_values(linear->x);
     int64_t x_stride = linear->x_stride != 0 ? linear->x_stride : linear->weight.columns;
     job work = {.backend = backend,
                 .outputs = 1,
@@ -77,35 +79,35 @@ void GP_CPU(linear)(gp_backend *backend, const gp_linear *linear) {
                 .residual = linear->residual,
                 .residual_stride =
                     linear->residual_stride != 0 ? linear->residual_stride : linear->weight.rows,
-                .y = linear->y,
+                .output = gp_cpu_output_of(linear->y, linear->y_operand),
                 .y_stride = linear->y_stride != 0 ? linear->y_stride : linear->weight.rows};
-    work.products[0][0] = (product){linear->x, x_stride, &linear->weight, NULL};
+    work.products[0][0] = (product){x, x_stride, &linear->weight, NULL};
     if (any_image_row(linear->lora, linear->rows)) {
         const gp_partial_lora *lora = linear->lora;
-        lora_factor(backend, linear->x, x_stride, linear->rows, lora);
-        work.products[0][1] = (product){lora->scratch, lora->b.columns, &lora->b, lora->image_row};
+        lora_factor(backend, x, x_stride, linear->rows, lora);
+        work.products[0][1] = lora_product(lora);
         work.count[0] = 2;
     }
     run_job(&work);
 }
 
 void GP_CPU(linear_swiglu)(gp_backend *backend, const gp_linear_swiglu *linear) {
+    const float *x = gp_cpu_values(linear->x);
     int64_t depth = linear->w1.columns;
     job work = {.backend = backend,
                 .outputs = 2,
                 .count = {1, 1},
                 .rows = linear->rows,
                 .columns = linear->w1.rows,
-                .y = linear->y,
+                .output = gp_cpu_output_of(NULL, linear->y),
                 .y_stride = linear->w1.rows};
-    work.products[0][0] = (product){linear->x, depth, &linear->w1, NULL};
-    work.products[1][0] = (product){linear->x, depth, &linear->w3, NULL};
+    work.products[0][0] = (product){x, depth, &linear->w1, NULL};
+    work.products[1][0] = (product){x, depth, &linear->w3, NULL};
     if (any_image_row(linear->lora1, linear->rows)) {
         const gp_partial_lora *loras[2] = {linear->lora1, linear->lora3};
         for (int i = 0; i < 2; i++) {
-            lora_factor(backend, linear->x, depth, linear->rows, loras[i]);
-            work.products[i][1] =
-                (product){loras[i]->scratch, loras[i]->b.columns, &loras[i]->b, loras[i]->image_row};
+            lora_factor(backend, x, depth, linear->rows, loras[i]);
+            work.products[i][1] = lora_product(loras[i]);
             work.count[i] = 2;
         }
     }
@@ -124,10 +126,16 @@ static void lora_factor(gp_backend *backend, const float *x, int64_t stride, int
                 .count = {1},
                 .rows = rows,
                 .columns = lora->a.rows,
-                .y = lora->scratch,
-                .y_stride = lora->a.rows};
+                .output = gp_cpu_output_of(NULL, lora->scratch),
+                .y_stride = gp_operand_width(lora->a.rows)};
     work.products[0][0] = (product){x, stride, &lora->a, lora->image_row};
     run_job(&work);
+}
+
+/** s Bᵀ on image rows. */
+static product lora_product(const gp_partial_lora *lora) {
+    return (product){gp_cpu_values(lora->scratch), gp_operand_width(lora->b.columns), &lora->b,
+                     lora->image_row};
 }
 
 static void run_job(job *work) {
@@ -217,12 +225,12 @@ GP_INLINE void pack_as(const gp_matrix *weight, const gp_dtype dtype, int64_t fi
         float *target = &space->packed[row / GP_TILE_COLUMNS][0][row % GP_TILE_COLUMNS];
         int64_t present = rows - row < 16 ? rows - row : 16;
         const unsigned char *source =
-            (const unsigned char *)weight->data + ((first_row + row) * weight->columns + k) * size;
+            (const unsigned char *)weight->data + ((first_row + row) * weight->stride + k) * size;
         for (int64_t column = 0; column < depth; column += 16) {
             int64_t width = depth - column < 16 ? depth - column : 16;
             gp_f16 block[16];
             for (int i = 0; i < 16; i++) {
-                const unsigned char *from = source + (i * weight->columns + column) * size;
+                const unsigned char *from = source + (i * weight->stride + column) * size;
                 __builtin_prefetch(from + DEPTH_BLOCK * size); /* the same row's next block: sixteen rows are
                                                                   too many streams for the processor to see */
                 if (i >= present) {
@@ -263,7 +271,8 @@ static void finish_rows(const job *work, int64_t first_row, int64_t rows, int64_
         work->products[0][0].mask; /* only lora_factor's: rows without a sum stay untouched */
     for (int64_t row = 0; row < rows; row++) {
         if (mask != NULL && mask[first_row + row] == 0) continue;
-        float *y = work->y + (first_row + row) * work->y_stride + column;
+        int64_t first = (first_row + row) * work->y_stride + column;
+        float *y = work->output.y + first, *copy = work->output.copy;
         const float *residual = work->residual != NULL
                                     ? work->residual + (first_row + row) * work->residual_stride + column
                                     : NULL;
@@ -278,6 +287,7 @@ static void finish_rows(const job *work, int64_t first_row, int64_t rows, int64_
                 if (residual != NULL) value = value + gp_load_part(residual + i, width);
             }
             gp_store_part(y + i, value, width);
+            if (copy != NULL) gp_store_part(copy + first + i, value, width);
         }
     }
 }

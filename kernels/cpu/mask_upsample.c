@@ -1,7 +1,8 @@
 /**
  * The mask decoder's up-scaling on the CPU. A 2×2 deconvolution of stride 2 is a linear to four times the
  * channels whose parts land on the four pixels below a cell: the linear runs over the rows of all masks, then
- * one pass per output pixel adds bias and skip, normalises, and applies GELU.
+ * one pass per output pixel adds bias and skip, normalises, and applies GELU. Each mask's pixels then are the
+ * weight of a linear over its four hypernetwork rows.
  */
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/cpu.h"
@@ -21,23 +22,43 @@ typedef struct spread {
 
 static void spread_row(void *argument, int64_t row, int thread);
 
+/** Where the scratch's parts begin, in floats of one cell's `channels`. */
+enum { LINEAR_ROWS = 0, HALF = 2, PIXELS = 3, SCRATCH_END = 5 };
+
+size_t GP_CPU(mask_upsample_scratch)(int masks, int grid, int channels) {
+    return (size_t)SCRATCH_END * (size_t)masks * (size_t)grid * (size_t)grid * (size_t)channels *
+           sizeof(float);
+}
+
 void GP_CPU(mask_upsample)(gp_backend *backend, const gp_mask_upsample *up) {
-    int64_t cells = (int64_t)up->masks * up->grid * up->grid;
-    float *half = up->scratch +
-                  2 * cells * up->channels; /* [masks, (2·grid)², channels/4], behind both linears' rows */
-    GP_CPU(linear)(backend, &(gp_linear){.x = up->x, .rows = cells, .weight = up->weight1, .y = up->scratch});
-    spread first = {up->scratch,     up->grid,      up->channels / 4, up->bias1, up->skip1,
-                    up->norm_weight, up->norm_bias, up->epsilon,      half};
+    int64_t cells = (int64_t)up->masks * up->grid * up->grid, area = 16ll * up->grid * up->grid;
+    int64_t channels = up->channels / 8;
+    float *scratch = up->scratch, *rows = scratch + LINEAR_ROWS * cells * up->channels;
+    float *half = scratch + HALF * cells * up->channels;     // [masks, (2·grid)², channels/4]
+    float *pixels = scratch + PIXELS * cells * up->channels; // [masks, (4·grid)², channels/8]
+    GP_CPU(linear)(backend, &(gp_linear){.x = up->x, .rows = cells, .weight = up->weight1, .y = rows});
+    spread first = {rows,          up->grid,    up->channels / 4,
+                    up->bias1,     up->skip1,   up->norm_weight,
+                    up->norm_bias, up->epsilon, half};
     gp_parallel_for(backend, (int64_t)up->masks * 2 * up->grid, spread_row, &first);
     GP_CPU(linear)
-    (backend, &(gp_linear){.x = half, .rows = 4 * cells, .weight = up->weight2, .y = up->scratch});
-    spread second = {.cells = up->scratch,
+    (backend,
+     &(gp_linear){.x = (gp_operand *)(void *)half, .rows = 4 * cells, .weight = up->weight2, .y = rows});
+    spread second = {.cells = rows,
                      .side = 2 * up->grid,
-                     .channels = up->channels / 8,
+                     .channels = channels,
                      .bias = up->bias2,
                      .skip = up->skip0,
-                     .y = up->y};
+                     .y = pixels};
     gp_parallel_for(backend, (int64_t)up->masks * 4 * up->grid, spread_row, &second);
+    for (int64_t mask = 0; mask < up->masks; mask++) { // [4, channels] · [area, channels]ᵀ
+        gp_matrix map = {pixels + mask * area * channels, GP_DTYPE_F32, area, channels, channels};
+        GP_CPU(linear)
+        (backend, &(gp_linear){.x = (const gp_operand *)(const void *)(up->hyper + mask * 4 * channels),
+                               .rows = 4,
+                               .weight = map,
+                               .y = up->logits + mask * 4 * area});
+    }
 }
 
 /** Row `row` of masks · 2·side pixel rows. */

@@ -16,7 +16,7 @@ typedef struct job {
 } job;
 
 static void run_band(void *argument, int64_t index, int thread);
-static void normalise(const gp_norm *norm, const float *x, float *y);
+static void normalise(const gp_norm *norm, const float *x, float *y, float *copy);
 
 void GP_CPU(norm)(gp_backend *backend, const gp_norm *norm) {
     if (norm->rows <= 0) return;
@@ -29,8 +29,11 @@ static void run_band(void *argument, int64_t index, int thread) {
     const job *work = argument;
     const gp_norm *norm = work->norm;
     int64_t end = (index + 1) * work->band < norm->rows ? (index + 1) * work->band : norm->rows;
-    for (int64_t row = index * work->band; row < end; row++)
-        normalise(norm, norm->x + row * norm->columns, norm->y + row * norm->columns);
+    gp_cpu_output output = gp_cpu_output_of(norm->y, norm->y_operand);
+    for (int64_t row = index * work->band; row < end; row++) {
+        int64_t first = row * norm->columns;
+        normalise(norm, norm->x + first, output.y + first, output.copy != NULL ? output.copy + first : NULL);
+    }
 }
 
 /** Σ (x − centre) or, squared, Σ (x − centre)². */
@@ -47,7 +50,8 @@ GP_INLINE float sum_row(const float *x, int64_t columns, float centre, const boo
     return gp_sum(sum);
 }
 
-static void normalise(const gp_norm *norm, const float *x, float *y) {
+/** One row, to `y` and, where it is not NULL, to `copy`. */
+static void normalise(const gp_norm *norm, const float *x, float *y, float *copy) {
     int64_t columns = norm->columns;
     float mean = norm->rms ? 0 : sum_row(x, columns, 0, false) / (float)columns;
     float variance = sum_row(x, columns, mean, true) / (float)columns;
@@ -57,6 +61,8 @@ static void normalise(const gp_norm *norm, const float *x, float *y) {
         gp_f16 value = (gp_load_part(x + i, width) - gp_splat(mean)) * gp_splat(scale);
         value = value * gp_load_part(norm->weight + i, width);
         if (norm->bias != NULL) value = value + gp_load_part(norm->bias + i, width);
-        gp_store_part(y + i, gp_activate(norm->activation, value), width);
+        value = gp_activate(norm->activation, value);
+        gp_store_part(y + i, value, width);
+        if (copy != NULL) gp_store_part(copy + i, value, width);
     }
 }

@@ -19,10 +19,11 @@ static void copy(gp_backend *backend, void *target, const void *source, size_t b
     if (bytes > 0) memcpy(target, source, bytes);
 }
 
-static const void *place_weight(gp_backend *backend, const void *host, size_t bytes) {
+/** The host's own bytes. */
+static bool place(gp_backend *backend, gp_matrix *matrix) {
     (void)backend;
-    (void)bytes;
-    return host;
+    matrix->stride = matrix->columns;
+    return true;
 }
 
 static bool finish(gp_backend *backend, gp_status *status) {
@@ -39,9 +40,10 @@ const gp_ops GP_CPU(ops) = {
     .upload = copy,
     .download = copy,
     .copy = copy,
-    .place_weight = place_weight,
+    .place = place,
     .finish = finish,
     .kv_page_bytes = GP_CPU(kv_page_bytes),
+    .mask_upsample_scratch = GP_CPU(mask_upsample_scratch),
     .linear = GP_CPU(linear),
     .linear_swiglu = GP_CPU(linear_swiglu),
     .norm = GP_CPU(norm),
@@ -51,6 +53,7 @@ const gp_ops GP_CPU(ops) = {
     .paged_attention = GP_CPU(paged_attention),
     .embed = GP_CPU(embed),
     .add_rows = GP_CPU(add_rows),
+    .to_operand = GP_CPU(to_operand),
     .patches = GP_CPU(patches),
     .merge_tokens = GP_CPU(merge_tokens),
     .max_pool = GP_CPU(max_pool),

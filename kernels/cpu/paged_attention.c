@@ -58,8 +58,8 @@ static void append_row(void *argument, int64_t index, int thread) {
     int32_t page = sequence->pages[position / GP_PAGE_TOKENS];
     int64_t slot = position % GP_PAGE_TOKENS;
     for (int head = 0; head < kv_heads; head++) {
-        const float *x = append->qkv + (row * kv_heads + head) * (group + 2) * dim;
-        float *q = append->q + (row * kv_heads + head) * group * dim;
+        const float *x = gp_cpu_values(append->qkv) + (row * kv_heads + head) * (group + 2) * dim;
+        float *q = gp_cpu_target(append->q) + (row * kv_heads + head) * group * dim;
         for (int i = 0; i < group; i++) rotate(x + i * dim, cosine, sine, dim, q + i * dim, 1);
         float *keys = page_head(&append->cache, page, head);
         rotate(x + group * dim, cosine, sine, dim, keys + slot, GP_PAGE_TOKENS);
@@ -99,8 +99,8 @@ static void run_positions(void *argument, int64_t index, int thread) {
     int last = first + job->positions < sequence->rows ? first + job->positions : sequence->rows;
     gp_attend_start(state, dim);
     for (int row = first; row < last; row++) {
-        const float *q =
-            attention->q + ((int64_t)(sequence->first_row + row) * kv_heads + head) * group * dim;
+        const float *q = gp_cpu_values(attention->q) +
+                         ((int64_t)(sequence->first_row + row) * kv_heads + head) * group * dim;
         for (int i = 0; i < group; i++) gp_attend_query(state, q + i * dim, attention->scale);
     }
     int seen = sequence->first_position + last; /* keys that the last row sees */
@@ -116,7 +116,8 @@ static void run_positions(void *argument, int64_t index, int thread) {
     }
     for (int i = 0; i < state->rows; i++) {
         int64_t row = sequence->first_row + first + i / group;
-        gp_attend_result(state, i, attention->y + ((row * kv_heads + head) * group + i % group) * dim);
+        gp_attend_result(state, i,
+                         gp_cpu_target(attention->y) + ((row * kv_heads + head) * group + i % group) * dim);
     }
 }
 

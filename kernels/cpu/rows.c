@@ -6,7 +6,7 @@
 void GP_CPU(embed)(gp_backend *backend, const gp_embed *embed) {
     (void)backend;
     int64_t columns = embed->table.columns;
-    size_t row_bytes = (size_t)columns * gp_dtype_size(embed->table.dtype);
+    size_t row_bytes = (size_t)embed->table.stride * gp_dtype_size(embed->table.dtype);
     for (int64_t row = 0; row < embed->rows; row++) {
         const unsigned char *source =
             (const unsigned char *)embed->table.data + (size_t)embed->ids[row] * row_bytes;
@@ -20,10 +20,13 @@ static void add_row(void *argument, int64_t row, int thread) {
     (void)thread;
     const gp_add_rows *add = argument;
     const float *x = add->x + row * add->columns, *addend = add->addend + row % add->period * add->columns;
-    float *y = add->y + row * add->columns;
+    gp_cpu_output output = gp_cpu_output_of(add->y, add->y_operand);
+    float *y = output.y + row * add->columns;
     for (int64_t i = 0; i < add->columns; i += 16) {
         int64_t width = add->columns - i;
-        gp_store_part(y + i, gp_load_part(x + i, width) + gp_load_part(addend + i, width), width);
+        gp_f16 sum = gp_load_part(x + i, width) + gp_load_part(addend + i, width);
+        gp_store_part(y + i, sum, width);
+        if (output.copy != NULL) gp_store_part(output.copy + row * add->columns + i, sum, width);
     }
 }
 
@@ -31,17 +34,25 @@ void GP_CPU(add_rows)(gp_backend *backend, const gp_add_rows *add) {
     gp_parallel_for(backend, add->rows, add_row, (void *)add);
 }
 
+void GP_CPU(to_operand)(gp_backend *backend, const gp_to_operand *copy) {
+    (void)backend;
+    float *y = gp_cpu_target(copy->y);
+    if (y != copy->x && copy->count > 0) memcpy(y, copy->x, (size_t)copy->count * sizeof *y);
+}
+
 /* ---- patches ---- */
 
-/** One row of patches: y [ow, channels·patch²]. */
+/** One row of patches: y [ow, channels·patch²] at y_stride. */
 static void cut_row(void *argument, int64_t row, int thread) {
     (void)thread;
     const gp_patches *cut = argument;
     int patch = cut->patch, columns = (cut->width + 2 * cut->padding - patch) / cut->stride + 1;
-    float *y = cut->y + row * columns * cut->channels * patch * patch;
+    int64_t width = (int64_t)cut->channels * patch * patch;
     int top = (int)row * cut->stride - cut->padding;
     for (int column = 0; column < columns; column++) {
         int left = column * cut->stride - cut->padding;
+        float *y = gp_cpu_target(cut->y) + (row * columns + column) * cut->y_stride;
+        memset(y + width, 0, (size_t)(cut->y_stride - width) * sizeof *y);
         for (int channel = 0; channel < cut->channels; channel++) {
             for (int dy = 0; dy < patch; dy++, y += patch) {
                 const float *line = cut->x + ((int64_t)channel * cut->height + top + dy) * cut->width + left;
@@ -79,7 +90,7 @@ static void merge_row(void *argument, int64_t row, int thread) {
     int64_t first = global ? 0 : 1 + map_row / side * merge->columns; /* crop of the row's first token */
     int64_t token =
         global ? row * (side + 1) : side * (side + 1) + 1 + map_row * ((int64_t)columns * side + 1);
-    float *y = merge->y + token * width;
+    float *y = gp_cpu_target(merge->y) + token * width;
     if (row == side) memcpy(y - width, merge->global_end, merged_bytes); /* between the two maps */
     for (int crop = 0; crop < columns; crop++) {
         const float *patches = merge->features + ((first + crop) * crop_rows + 1) * merge->channels;

@@ -1,128 +1,155 @@
 /**
  * attention, window_attention, rope_append and paged_attention against a plain softmax in float64, on every
- * instruction set and with several threads.
+ * kind of backend.
  *
- * Tolerance: a score's error is below (d + 8)·u·S, S = Σ|q·k|·scale, u = 2^-24: d + 1 roundings of the sum, 2
- * of the scale, and up to 5 of the rotated q and k. A weight's relative error then is that plus the 2 units
- * of 2^x; a result is a mean of values of size <= 1 under such weights, summed in n + 16 roundings. The
- * inputs keep S <= 4·√d, so 2·((d + 8)·4·√d + n + 16)·u bounds every element; it is used as it stands.
+ * Tolerance in f32: a score's error is below (d + 8)·u·S, S = Σ|q·k|·scale, u = 2^-24: d + 1 roundings of the
+ * sum, 2 of the scale, and up to 5 of the rotated q and k. A weight's relative error then is that plus the 2
+ * units of 2^x; a result is a mean of values of size <= 1 under such weights, summed in n + 16 roundings. The
+ * inputs keep S <= 4·√d, so 2·((d + 8)·4·√d + n + 16)·u bounds every element; it is used as it stands. Where
+ * operands are bf16, adders may cut instead of rounding: twice that.
+ *
+ * There, too, the weights are rounded before their product with v, which adds operand_unit·Σ p|v| (their sum,
+ * which divides, is of the weights as they were), and the result is rounded once. Rotated keys are rounded as
+ * they go to the cache; where f32's own error may decide to which neighbour, the reference takes one and
+ * allows for the other: a weight is off by 2^x of what the score is off by, which is small.
  */
 #include "tests/unit/kernels/backends.h"
 
-#define UNIT 0x1p-24
+enum { DIM_MAX = 128 };
 
-static double tolerance(int dim, int64_t keys) {
-    return 2 * ((dim + 8) * 4 * sqrt(dim) + (double)keys + 16) * UNIT;
+/** A rotated head, as it is stored, and what each number may be off by where its rounding is in doubt. */
+typedef struct rotated {
+    float value[DIM_MAX], doubt[DIM_MAX];
+} rotated;
+
+/** One head's result for one query in f64, and the bound of its error. */
+typedef struct result {
+    double y[DIM_MAX], bound[DIM_MAX];
+} result;
+
+static double tolerance(const gp_backend *backend, int dim, int64_t keys) {
+    double cut = backend->operand == GP_DTYPE_F32 ? 1 : 2;
+    return cut * 2 * ((dim + 8) * 4 * sqrt(dim) + (double)keys + 16) * UNIT;
 }
 
-/** One head's result for one query in f64; k(i), v(i) start at k + i·stride. */
-static void reference(const float *q, const float *const *k, const float *const *v, int64_t keys, int dim,
-                      double scale, double *y) {
+/** k[i], v[i] and doubt[i] (NULL: none) are key i's. */
+static void reference(const gp_backend *backend, const float *q, const float *const *k, const float *const *v,
+                      const float *const *doubt, int64_t keys, int dim, double scale, result *out) {
     double *weight = gp_allocate((size_t)keys * sizeof *weight), largest = -INFINITY, total = 0;
-    REQUIRE(weight != NULL, "no memory");
+    double *off = gp_allocate((size_t)keys * sizeof *off); /* of the scores, by doubt */
+    REQUIRE(weight != NULL && off != NULL, "no memory");
     for (int64_t i = 0; i < keys; i++) {
-        weight[i] = 0;
-        for (int d = 0; d < dim; d++) weight[i] += (double)q[d] * k[i][d] * scale;
+        weight[i] = off[i] = 0;
+        for (int d = 0; d < dim; d++) {
+            weight[i] += (double)q[d] * k[i][d] * scale;
+            if (doubt != NULL) off[i] += fabs((double)q[d]) * doubt[i][d] * scale;
+        }
         if (weight[i] > largest) largest = weight[i];
     }
-    for (int d = 0; d < dim; d++) y[d] = 0;
+    *out = (result){0};
     for (int64_t i = 0; i < keys; i++) {
-        double share = exp(weight[i] - largest);
-        total += share;
-        for (int d = 0; d < dim; d++) y[d] += share * v[i][d];
+        weight[i] = exp(weight[i] - largest);
+        total += weight[i];
+        for (int d = 0; d < dim; d++) out->y[d] += weight[i] * v[i][d];
     }
-    for (int d = 0; d < dim; d++) y[d] /= total;
+    for (int d = 0; d < dim; d++) {
+        double y = out->y[d] /= total, magnitude = 0, doubts = 0;
+        for (int64_t i = 0; i < keys; i++) {
+            magnitude += weight[i] / total * fabs((double)v[i][d]);
+            doubts += weight[i] / total * 1.2 * off[i] * (fabs((double)v[i][d]) + fabs(y));
+        }
+        double bound = tolerance(backend, dim, keys) + operand_unit(backend) * magnitude + doubts;
+        out->bound[d] = bound + operand_unit(backend) * (fabs(y) + bound);
+    }
     gp_free(weight);
+    gp_free(off);
 }
 
-static void compare(const float *have, const double *want, int dim, int64_t keys, const char *what,
-                    const char *name, int64_t row) {
+static void compare(const float *have, const result *want, int dim, const char *what,
+                    const gp_backend *backend, int64_t row) {
     for (int d = 0; d < dim; d++)
-        CHECK(fabs(have[d] - want[d]) <= tolerance(dim, keys),
-              "%s on %s, row %lld, dim %d of %d: %.9g, not %.9g", what, name, (long long)row, d, dim, have[d],
-              want[d]);
+        CHECK(fabs(have[d] - want->y[d]) <= want->bound[d],
+              "%s on %s, row %lld, dim %d of %d: %.9g, not %.9g +- %.2g", what, backend->name, (long long)row,
+              d, dim, (double)have[d], want->y[d], want->bound[d]);
 }
 
 static void test_sequences(uint64_t *seed, gp_backend **backends, int count, int64_t sequences,
-                           int64_t queries, int64_t keys, int heads, int dim) {
-    int64_t q_stride = heads * dim + random_between(seed, 0, 5),
-            kv_stride = heads * dim + random_between(seed, 0, 5);
-    float *q = random_floats(seed, sequences * queries * q_stride, 2);
-    float *k = random_floats(seed, sequences * keys * kv_stride, 2),
-          *v = random_floats(seed, sequences * keys * kv_stride, 1);
-    gp_attention attention = {.q = q,
-                              .k = k,
-                              .v = v,
-                              .q_stride = q_stride,
-                              .kv_stride = kv_stride,
-                              .sequences = sequences,
-                              .queries = queries,
-                              .keys = keys,
-                              .heads = heads,
-                              .head_dim = dim,
-                              .scale = 1 / sqrtf((float)dim),
-                              .y_stride = heads * dim};
-    const float **kp = gp_allocate((size_t)keys * sizeof *kp), **vp = gp_allocate((size_t)keys * sizeof *vp);
-    float *first = NULL;
+                           int64_t queries, int64_t keys, int heads, int head_dim) {
+    gp_backend *kind = backends[0];
+    int dim = (int)width_for(kind, head_dim);
+    int64_t q_stride = stride_for(seed, kind, heads * dim), kv_stride = stride_for(seed, kind, heads * dim);
+    int64_t y_count = sequences * queries * heads * dim;
+    float *q = random_operands(seed, kind, sequences * queries * q_stride, 2), *first = NULL;
+    float *k = random_operands(seed, kind, sequences * keys * kv_stride, 2),
+          *v = random_operands(seed, kind, sequences * keys * kv_stride, 1);
+    float scale = 1 / sqrtf((float)dim);
     for (int i = 0; i < count; i++) {
-        attention.y = poisoned_floats(sequences * queries * heads * dim);
-        backends[i]->ops->attention(backends[i], &attention);
-        if (first == NULL) {
-            first = attention.y;
-            continue;
-        }
-        CHECK(memcmp(first, attention.y, (size_t)(sequences * queries * heads * dim) * 4) == 0,
-              "attention on %s differs from %s", backends[i]->name, backends[0]->name);
-        gp_free(attention.y);
+        gp_backend *backend = backends[i];
+        gp_attention attention = {.q = operands_on(backend, q, sequences * queries * q_stride),
+                                  .k = operands_on(backend, k, sequences * keys * kv_stride),
+                                  .v = operands_on(backend, v, sequences * keys * kv_stride),
+                                  .q_stride = q_stride,
+                                  .kv_stride = kv_stride,
+                                  .sequences = sequences,
+                                  .queries = queries,
+                                  .keys = keys,
+                                  .heads = heads,
+                                  .head_dim = dim,
+                                  .scale = scale,
+                                  .y = operands_on(backend, NULL, y_count),
+                                  .y_stride = heads * dim};
+        backend->ops->attention(backend, &attention);
+        float *have = operands_from(backend, attention.y, y_count);
+        if (i == 0) first = have;
+        CHECK(memcmp(first, have, (size_t)y_count * sizeof *have) == 0, "attention on %s differs from %s",
+              backend->name, kind->name);
     }
+    const float **kp = host_memory((size_t)keys * sizeof *kp), **vp = host_memory((size_t)keys * sizeof *vp);
     for (int64_t row = 0; row < sequences * queries; row += 1 + queries / 9) {
         for (int head = 0; head < heads; head++) {
-            double want[128];
+            result want;
             for (int64_t key = 0; key < keys; key++) {
                 kp[key] = k + (row / queries * keys + key) * kv_stride + head * dim;
                 vp[key] = v + (row / queries * keys + key) * kv_stride + head * dim;
             }
-            reference(q + row * q_stride + head * dim, kp, vp, keys, dim, attention.scale, want);
-            compare(first + (row * heads + head) * dim, want, dim, keys, "attention", backends[0]->name, row);
+            reference(kind, q + row * q_stride + head * dim, kp, vp, NULL, keys, dim, (double)scale, &want);
+            compare(first + (row * heads + head) * dim, &want, dim, "attention", kind, row);
         }
     }
-    gp_free(first);
-    gp_free(kp);
-    gp_free(vp);
-    gp_free(q);
-    gp_free(k);
-    gp_free(v);
+    release_memory();
 }
 
 static void test_window(uint64_t *seed, gp_backend **backends, int count, int height, int width, int window,
-                        bool pool, int heads, int dim) {
+                        bool pool, int heads, int head_dim) {
+    gp_backend *kind = backends[0];
+    int dim = (int)width_for(kind, head_dim);
     int64_t row = 3ll * heads * dim;
     int step = pool ? 2 : 1, side_y = window > 0 ? window : height, side_x = window > 0 ? window : width;
     int out_height = height / step, out_width = width / step;
-    float *qkv = random_floats(seed, height * width * row, 2), *padding = random_floats(seed, row, 2);
-    gp_window_attention attention = {.qkv = qkv,
-                                     .padding = padding,
-                                     .height = height,
-                                     .width = width,
-                                     .window = window,
-                                     .pool = pool,
-                                     .heads = heads,
-                                     .head_dim = dim,
-                                     .scale = 1 / sqrtf((float)dim)};
-    int64_t keys = (int64_t)side_y * side_x;
-    const float **kp = gp_allocate((size_t)keys * sizeof *kp), **vp = gp_allocate((size_t)keys * sizeof *vp);
-    float *first = NULL;
+    int64_t y_count = (int64_t)out_height * out_width * heads * dim;
+    float *qkv = random_operands(seed, kind, height * width * row, 2),
+          *padding = random_operands(seed, kind, row, 2), *first = NULL;
+    float scale = 1 / sqrtf((float)dim);
     for (int i = 0; i < count; i++) {
-        attention.y = poisoned_floats((int64_t)out_height * out_width * heads * dim);
-        backends[i]->ops->window_attention(backends[i], &attention);
-        if (first == NULL) {
-            first = attention.y;
-            continue;
-        }
-        CHECK(memcmp(first, attention.y, (size_t)out_height * (size_t)(out_width * heads * dim) * 4) == 0,
-              "window attention on %s differs from %s", backends[i]->name, backends[0]->name);
-        gp_free(attention.y);
+        gp_backend *backend = backends[i];
+        gp_window_attention attention = {.qkv = operands_on(backend, qkv, height * width * row),
+                                         .padding = floats_on(backend, padding, row),
+                                         .height = height,
+                                         .width = width,
+                                         .window = window,
+                                         .pool = pool,
+                                         .heads = heads,
+                                         .head_dim = dim,
+                                         .scale = scale,
+                                         .y = operands_on(backend, NULL, y_count)};
+        backend->ops->window_attention(backend, &attention);
+        float *have = operands_from(backend, attention.y, y_count);
+        if (i == 0) first = have;
+        CHECK(memcmp(first, have, (size_t)y_count * sizeof *have) == 0,
+              "window attention on %s differs from %s", backend->name, kind->name);
     }
+    int64_t keys = (int64_t)side_y * side_x;
+    const float **kp = host_memory((size_t)keys * sizeof *kp), **vp = host_memory((size_t)keys * sizeof *vp);
     for (int y = 0; y < out_height; y++) {
         for (int x = 0; x < out_width; x++) {
             int head = random_between(seed, 0, heads - 1), top = y * step / side_y * side_y,
@@ -133,7 +160,7 @@ static void test_window(uint64_t *seed, gp_backend **backends, int count, int he
                 kp[key] = place + (heads + head) * dim;
                 vp[key] = place + (2 * heads + head) * dim;
             }
-            float q[128];
+            float q[DIM_MAX];
             for (int d = 0; d < dim; d++) {
                 q[d] = -INFINITY;
                 for (int dy = 0; dy < step; dy++)
@@ -141,33 +168,139 @@ static void test_window(uint64_t *seed, gp_backend **backends, int count, int he
                         q[d] = fmaxf(q[d],
                                      qkv[((y * step + dy) * width + x * step + dx) * row + head * dim + d]);
             }
-            double want[128];
-            reference(q, kp, vp, keys, dim, attention.scale, want);
-            compare(first + ((y * out_width + x) * heads + head) * (int64_t)dim, want, dim, keys,
-                    "window attention", backends[0]->name, y * out_width + x);
+            result want;
+            reference(kind, q, kp, vp, NULL, keys, dim, (double)scale, &want);
+            compare(first + ((y * out_width + x) * heads + head) * (int64_t)dim, &want, dim,
+                    "window attention", kind, y * out_width + x);
         }
     }
-    gp_free(first);
-    gp_free(kp);
-    gp_free(vp);
-    gp_free(qkv);
-    gp_free(padding);
+    release_memory();
 }
 
-/** The turned q or k of one head in f64, stored as f32 like the operation's. */
-static void rotate(const float *x, const float *cosine, const float *sine, int dim, float *y) {
+/* ---- pages ---- */
+
+/** One number of a rotated head: stored in f32, or rounded to an operand of which f32's four roundings may
+ * make the other neighbour. */
+static void store_rotated(const gp_backend *backend, double value, double magnitude, rotated *out, int i) {
+    float low = round_to(backend->operand, (float)(value - 4 * UNIT * magnitude)),
+          high = round_to(backend->operand, (float)(value + 4 * UNIT * magnitude));
+    out->value[i] = round_to(backend->operand, (float)value);
+    out->doubt[i] = backend->operand == GP_DTYPE_F32 ? 0 : high - low;
+}
+
+/** The turned q or k of one head in f64, as it is stored. */
+static void rotate(const gp_backend *backend, const float *x, const float *cosine, const float *sine, int dim,
+                   rotated *out) {
     for (int i = 0; i < dim / 2; i++) {
-        y[i] = (float)((double)x[i] * cosine[i] - (double)x[i + dim / 2] * sine[i]);
-        y[i + dim / 2] = (float)((double)x[i + dim / 2] * cosine[i] + (double)x[i] * sine[i]);
+        double a = x[i], b = x[i + dim / 2], c = cosine[i], s = sine[i];
+        store_rotated(backend, a * c - b * s, fabs(a * c) + fabs(b * s), out, i);
+        store_rotated(backend, b * c + a * s, fabs(b * c) + fabs(a * s), out, i + dim / 2);
+    }
+}
+
+enum { POSITIONS = 200, PAGES = 12 };
+
+/** Two sequences in a packed batch, and what of them is in host memory. */
+typedef struct paged {
+    gp_backend *backend;
+    int kv_heads, group, dim, lengths[2], first_row[2];
+    float scale;
+    const float *qkv, *q; /* as the operations have them */
+    const float *cosine, *sine;
+} paged;
+
+/** y [kv_heads·group, dim] of one position of a sequence: one query of each kv head. */
+static void check_position(const paged *p, uint64_t *seed, int s, int position, const float *y,
+                           const char *what) {
+    rotated *k = gp_allocate((size_t)(position + 1) * sizeof *k);
+    const float *kp[POSITIONS], *vp[POSITIONS], *doubt[POSITIONS];
+    REQUIRE(k != NULL, "no memory");
+    for (int head = 0; head < p->kv_heads; head++) {
+        int64_t row_width = (int64_t)(p->group + 2) * p->dim;
+        for (int key = 0; key <= position; key++) {
+            const float *x = p->qkv + ((p->first_row[s] + key) * p->kv_heads + head) * row_width;
+            rotate(p->backend, x + p->group * p->dim, p->cosine + key * p->dim / 2,
+                   p->sine + key * p->dim / 2, p->dim, &k[key]);
+            kp[key] = k[key].value;
+            doubt[key] = k[key].doubt;
+            vp[key] = x + (p->group + 1) * p->dim;
+        }
+        int i = random_between(seed, 0, p->group - 1);
+        int64_t row = p->first_row[s] + position, at = (row * p->kv_heads + head) * p->group + i;
+        result want;
+        reference(p->backend, p->q + at * p->dim, kp, vp, doubt, position + 1, p->dim, (double)p->scale,
+                  &want);
+        compare(y + (head * p->group + i) * (int64_t)p->dim, &want, p->dim, what, p->backend, position);
+    }
+    gp_free(k);
+}
+
+/** The rotated queries themselves. */
+static void check_queries(const paged *p) {
+    for (int s = 0; s < 2; s++)
+        for (int position = 0; position < p->lengths[s]; position++)
+            for (int head = 0; head < p->kv_heads * p->group; head++) {
+                int64_t row = p->first_row[s] + position;
+                int64_t kv_row = row * p->kv_heads + head / p->group;
+                const float *x = p->qkv + (kv_row * (p->group + 2) + head % p->group) * p->dim;
+                const float *have = p->q + (row * p->kv_heads * p->group + head) * p->dim;
+                rotated want;
+                rotate(p->backend, x, p->cosine + position * p->dim / 2, p->sine + position * p->dim / 2,
+                       p->dim, &want);
+                for (int d = 0; d < p->dim; d++) /* |x| <= 2: f32 is off by less than 4·u·4 */
+                    CHECK(fabsf(have[d] - want.value[d]) <= want.doubt[d] + 16 * (float)UNIT,
+                          "q of position %d on %s: %g, not %g", position, p->backend->name, (double)have[d],
+                          (double)want.value[d]);
+            }
+}
+
+/** Single rows of both sequences as decoding steps, against pages that are full. */
+static void check_decoding(const paged *p, uint64_t *seed, gp_paged_attention attention,
+                           const gp_sequence whole[2], const float *whole_y) {
+    gp_backend *backend = p->backend;
+    int64_t width = (int64_t)p->kv_heads * p->group * p->dim;
+    size_t row_bytes = (size_t)width * gp_dtype_size(backend->operand);
+    const gp_operand *q = attention.q;
+    gp_operand *packed = operands_on(backend, NULL, 2 * width), *y = operands_on(backend, NULL, 2 * width);
+    attention.q = packed;
+    attention.y = y;
+    attention.decode = true;
+    for (int turn = 0; turn < 4; turn++) {
+        gp_sequence rows[2];
+        for (int s = 0; s < 2; s++) {
+            int position = turn == 0 ? p->lengths[s] - 1 : random_between(seed, 0, p->lengths[s] - 1);
+            rows[s] = (gp_sequence){s, 1, position, whole[s].pages};
+            backend->ops->copy(backend, gp_operand_at(backend, packed, s * width),
+                               gp_operand_at(backend, q, (p->first_row[s] + position) * width), row_bytes);
+        }
+        attention.sequences = rows;
+        attention.sequence_count = 2;
+        backend->ops->paged_attention(backend, &attention);
+        const float *have = operands_from(backend, y, 2 * width);
+        for (int s = 0; s < 2; s++) {
+            int position = rows[s].first_position;
+            check_position(p, seed, s, position, have + s * width, "a decoding step's attention");
+            CHECK(backend->operand != GP_DTYPE_F32 ||
+                      memcmp(have + s * width, whole_y + (p->first_row[s] + position) * width,
+                             (size_t)width * sizeof *have) == 0,
+                  "on %s, which has one order, a decoding step differs", backend->name);
+        }
     }
 }
 
 /** Two sequences of a packed batch against pages in a shuffled order; then the same cut into pieces. */
-static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int group, int dim) {
-    enum { POSITIONS = 200, PAGES = 12 };
-    int lengths[2] = {random_between(seed, 1, POSITIONS), random_between(seed, 1, POSITIONS)};
-    int64_t width = (int64_t)kv_heads * (group + 2) * dim, rows = lengths[0] + lengths[1];
-    float *qkv = random_floats(seed, rows * width, 2);
+static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int group, int head_dim) {
+    int dim = (int)width_for(backend, head_dim);
+    paged p = {.backend = backend,
+               .kv_heads = kv_heads,
+               .group = group,
+               .dim = dim,
+               .lengths = {random_between(seed, 1, POSITIONS), random_between(seed, 1, POSITIONS)},
+               .scale = 1 / sqrtf((float)dim)};
+    p.first_row[1] = p.lengths[0];
+    int64_t width = (int64_t)kv_heads * (group + 2) * dim, rows = p.lengths[0] + p.lengths[1];
+    int64_t y_count = rows * kv_heads * group * dim;
+    float *qkv = random_operands(seed, backend, rows * width, 2);
     float *cosine = random_floats(seed, POSITIONS * dim / 2, 0),
           *sine = random_floats(seed, POSITIONS * dim / 2, 0);
     for (int i = 0; i < POSITIONS * dim / 2; i++) {
@@ -175,62 +308,48 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
         cosine[i] = (float)cos(angle);
         sine[i] = (float)sin(angle);
     }
-    int32_t pages[PAGES];
-    for (int i = 0; i < PAGES; i++) pages[i] = (i * 5 + 3) % PAGES;
-    size_t page_bytes = backend->ops->kv_page_bytes(kv_heads, dim);
-    float *cache = poisoned_floats((int64_t)(PAGES * page_bytes / sizeof(float)));
-    float *q = poisoned_floats(rows * kv_heads * group * dim),
-          *whole = poisoned_floats(rows * kv_heads * group * dim);
-    gp_sequence sequences[2] = {{0, lengths[0], 0, pages}, {lengths[0], lengths[1], 0, pages + PAGES / 2}};
-    gp_rope_append append = {.qkv = qkv,
+    int32_t page_list[PAGES];
+    for (int i = 0; i < PAGES; i++) page_list[i] = (i * 5 + 3) % PAGES;
+    const int32_t *pages = on_backend(backend, page_list, sizeof page_list);
+    size_t cache_bytes = PAGES * backend->ops->kv_page_bytes(kv_heads, dim);
+    gp_sequence sequences[2] = {{0, p.lengths[0], 0, pages},
+                                {p.lengths[0], p.lengths[1], 0, pages + PAGES / 2}};
+    gp_rope_append append = {.qkv = operands_on(backend, qkv, rows * width),
                              .sequences = sequences,
                              .sequence_count = 2,
                              .group = group,
-                             .cosine = cosine,
-                             .sine = sine,
-                             .cache = {cache, kv_heads, dim},
-                             .q = q};
-    gp_paged_attention attention = {.q = q,
+                             .cosine = floats_on(backend, cosine, POSITIONS * dim / 2),
+                             .sine = floats_on(backend, sine, POSITIONS * dim / 2),
+                             .cache = {on_backend(backend, NULL, cache_bytes), kv_heads, dim},
+                             .q = operands_on(backend, NULL, y_count)};
+    gp_paged_attention attention = {.q = append.q,
                                     .sequences = sequences,
                                     .sequence_count = 2,
                                     .group = group,
                                     .cache = append.cache,
-                                    .scale = 1 / sqrtf((float)dim),
-                                    .y = whole};
+                                    .scale = p.scale,
+                                    .y = operands_on(backend, NULL, y_count)};
     backend->ops->rope_append(backend, &append);
     backend->ops->paged_attention(backend, &attention);
-
-    float *k = poisoned_floats(POSITIONS * dim);
-    const float *kp[POSITIONS], *vp[POSITIONS];
-    for (int s = 0; s < 2; s++) {
-        for (int head = 0; head < kv_heads; head++) {
-            for (int position = 0; position < lengths[s]; position++) {
-                const float *x = qkv + ((sequences[s].first_row + position) * kv_heads + head) *
-                                           (int64_t)(group + 2) * dim;
-                rotate(x + group * dim, cosine + position * dim / 2, sine + position * dim / 2, dim,
-                       k + position * dim);
-                kp[position] = k + position * dim;
-                vp[position] = x + (group + 1) * dim;
-                int i = random_between(seed, 0, group - 1);
-                float turned[128];
-                double want[128];
-                rotate(x + i * dim, cosine + position * dim / 2, sine + position * dim / 2, dim, turned);
-                reference(turned, kp, vp, position + 1, dim, attention.scale, want);
-                compare(whole +
-                            (((sequences[s].first_row + position) * kv_heads + head) * (int64_t)group + i) *
-                                dim,
-                        want, dim, position + 1, "paged attention", backend->name, position);
-            }
-        }
-    }
+    const float *whole = operands_from(backend, attention.y, y_count);
+    p.qkv = qkv;
+    p.q = operands_from(backend, append.q, y_count);
+    p.cosine = cosine;
+    p.sine = sine;
+    check_queries(&p);
+    for (int s = 0; s < 2; s++)
+        for (int position = 0; position < p.lengths[s]; position += random_between(seed, 1, 1 + position / 4))
+            check_position(&p, seed, s, position,
+                           whole + (p.first_row[s] + position) * kv_heads * group * (int64_t)dim,
+                           "paged attention");
+    check_decoding(&p, seed, attention, sequences, whole);
 
     /* Cut anywhere, down to one row at a time: the same bits. */
-    float *pieces = poisoned_floats(rows * kv_heads * group * dim);
-    for (size_t i = 0; i < PAGES * page_bytes / sizeof(float); i++) cache[i] = NAN;
-    attention.y = pieces;
+    append.cache.pages = attention.cache.pages = on_backend(backend, NULL, cache_bytes);
+    attention.y = operands_on(backend, NULL, y_count);
     for (int s = 0; s < 2; s++) {
-        for (int done = 0; done < lengths[s];) {
-            int piece = random_between(seed, 1, 3) == 1 ? 1 : random_between(seed, 1, lengths[s] - done);
+        for (int done = 0; done < p.lengths[s];) {
+            int piece = random_between(seed, 1, 3) == 1 ? 1 : random_between(seed, 1, p.lengths[s] - done);
             gp_sequence part = {sequences[s].first_row + done, piece, done, sequences[s].pages};
             append.sequences = attention.sequences = &part;
             append.sequence_count = attention.sequence_count = 1;
@@ -239,46 +358,38 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
             done += piece;
         }
     }
-    CHECK(memcmp(whole, pieces, (size_t)(rows * kv_heads * group * dim) * 4) == 0,
+    CHECK(memcmp(whole, operands_from(backend, attention.y, y_count), (size_t)y_count * sizeof *whole) == 0,
           "%s: %d kv heads, group %d, dim %d: a prompt in pieces differs from the whole", backend->name,
           kv_heads, group, dim);
-    gp_free(pieces);
-    gp_free(k);
-    gp_free(whole);
-    gp_free(q);
-    gp_free(cache);
-    gp_free(cosine);
-    gp_free(sine);
-    gp_free(qkv);
+    release_memory();
+}
+
+static void test_all(uint64_t *seed, gp_backend **backends, int count) {
+    test_sequences(seed, backends, count, 2, 1601, 1601, 1, 64);
+    test_sequences(seed, backends, count, 3, 7, 1000, 8,
+                   16); /* the mask decoder's: tokens to image and back */
+    test_sequences(seed, backends, count, 2, 300, 7, 8, 16);
+    test_sequences(seed, backends, count, 1, 1, 1, 1, 128);
+    for (int i = 0; i < 10; i++)
+        test_sequences(seed, backends, count, random_between(seed, 1, 3), random_between(seed, 1, 120),
+                       random_between(seed, 1, 200), random_between(seed, 1, 4),
+                       random_between(seed, 1, 128));
+    test_window(seed, backends, count, 16, 16, 8, false, 2, 72);
+    test_window(seed, backends, count, 20, 13, 8, true, 2,
+                72); /* windows that leave the map, odd width, pooled */
+    test_window(seed, backends, count, 13, 11, 0, false, 3, 72);
+    test_window(seed, backends, count, 12, 14, 0, true, 1, 36);
+    for (int i = 0; i < 8; i++)
+        test_window(seed, backends, count, random_between(seed, 2, 24), random_between(seed, 2, 24),
+                    2 * random_between(seed, 1, 8), random_between(seed, 0, 1), random_between(seed, 1, 3),
+                    random_between(seed, 1, 128));
+    for (int i = 0; i < count; i++) {
+        test_pages(seed, backends[i], 1, 4, 128);
+        test_pages(seed, backends[i], 4, 1, 64);
+        test_pages(seed, backends[i], 2, random_between(seed, 1, 7), 2 * random_between(seed, 1, 64));
+    }
 }
 
 int main(void) {
-    uint64_t seed = fresh_seed();
-    gp_backend *backends[BACKENDS_MAX];
-    int count = open_backends(backends);
-    test_sequences(&seed, backends, count, 2, 1601, 1601, 1, 64);
-    test_sequences(&seed, backends, count, 3, 7, 1000, 8,
-                   16); /* the mask decoder's: tokens to image and back */
-    test_sequences(&seed, backends, count, 2, 300, 7, 8, 16);
-    test_sequences(&seed, backends, count, 1, 1, 1, 1, 128);
-    for (int i = 0; i < 10; i++)
-        test_sequences(&seed, backends, count, random_between(&seed, 1, 3), random_between(&seed, 1, 120),
-                       random_between(&seed, 1, 200), random_between(&seed, 1, 4),
-                       random_between(&seed, 1, 128));
-    test_window(&seed, backends, count, 16, 16, 8, false, 2, 72);
-    test_window(&seed, backends, count, 20, 13, 8, true, 2,
-                72); /* windows that leave the map, odd width, pooled */
-    test_window(&seed, backends, count, 13, 11, 0, false, 3, 72);
-    test_window(&seed, backends, count, 12, 14, 0, true, 1, 36);
-    for (int i = 0; i < 8; i++)
-        test_window(&seed, backends, count, random_between(&seed, 2, 24), random_between(&seed, 2, 24),
-                    2 * random_between(&seed, 1, 8), random_between(&seed, 0, 1), random_between(&seed, 1, 3),
-                    random_between(&seed, 1, 128));
-    for (int i = 0; i < count; i++) {
-        test_pages(&seed, backends[i], 1, 4, 128);
-        test_pages(&seed, backends[i], 4, 1, 64);
-        test_pages(&seed, backends[i], 2, random_between(&seed, 1, 7), 2 * random_between(&seed, 1, 64));
-    }
-    close_backends(backends, count);
-    return check_done();
+    return run_on_backends(test_all);
 }

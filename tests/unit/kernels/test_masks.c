@@ -3,6 +3,26 @@
 #include "loaders/weights/checkpoint.h"
 #include "tests/unit/kernels/backends.h"
 
+/** Chosen masks and stabilities, in host memory. */
+typedef struct choices {
+    const int32_t *chosen;
+    const float *stability;
+} choices;
+
+static choices choose(gp_backend *backend, const float *logits, const float *iou, int masks, int64_t area) {
+    gp_choose_masks choice = {.logits = floats_on(backend, logits, 4 * masks * area),
+                              .iou = floats_on(backend, iou, 4ll * masks),
+                              .masks = masks,
+                              .area = area,
+                              .delta = 0.05f,
+                              .threshold = 0.98f,
+                              .stability = floats_on(backend, NULL, masks),
+                              .chosen = on_backend(backend, NULL, (size_t)masks * sizeof(int32_t))};
+    backend->ops->choose_masks(backend, &choice);
+    return (choices){from_backend(backend, choice.chosen, (size_t)masks * sizeof(int32_t)),
+                     floats_from(backend, choice.stability, masks)};
+}
+
 static void test_choice_goldens(gp_backend *backend, const char *path) {
     gp_status status = {0};
     gp_checkpoint *file;
@@ -12,59 +32,51 @@ static void test_choice_goldens(gp_backend *backend, const char *path) {
                     *chosen = gp_checkpoint_find(file, "chosen");
     REQUIRE(logits != NULL && iou != NULL && stability != NULL && chosen != NULL, "%s lacks tensors", path);
     int masks = (int)logits->shape[0];
-    float have_stability[256];
-    int32_t have[256];
+    int64_t area = logits->shape[2] * logits->shape[3];
     REQUIRE(masks > 0 && masks <= 256, "%d masks", masks);
-    backend->ops->choose_masks(backend,
-                               &(gp_choose_masks){.logits = gp_checkpoint_read(file, logits, &status),
-                                                  .iou = gp_checkpoint_read(file, iou, &status),
-                                                  .masks = masks,
-                                                  .area = logits->shape[2] * logits->shape[3],
-                                                  .delta = 0.05f,
-                                                  .threshold = 0.98f,
-                                                  .stability = have_stability,
-                                                  .chosen = have});
+    choices have = choose(backend, gp_checkpoint_read(file, logits, &status),
+                          gp_checkpoint_read(file, iou, &status), masks, area);
     const float *want_stability = gp_checkpoint_read(file, stability, &status);
     const unsigned char *want = gp_checkpoint_read(file, chosen, &status);
     size_t size = gp_dtype_size(chosen->dtype);
     for (int i = 0; i < masks; i++) {
-        CHECK(have[i] == want[(size_t)i * size], "mask %d: %d is chosen, not %d", i, have[i],
+        CHECK(have.chosen[i] == want[(size_t)i * size], "mask %d: %d is chosen, not %d", i, have.chosen[i],
               want[(size_t)i * size]); /* small, little-endian */
-        CHECK(fabs((double)have_stability[i] - (double)want_stability[i]) < 1e-6,
-              "mask %d: stability %g, not %g", i, (double)have_stability[i], (double)want_stability[i]);
+        CHECK(fabs((double)have.stability[i] - (double)want_stability[i]) < 1e-6,
+              "mask %d: stability %g, not %g", i, (double)have.stability[i], (double)want_stability[i]);
     }
     gp_checkpoint_close(file);
+    release_memory();
 }
 
 static void test_choice_edges(gp_backend *backend) {
-    float logits[3][4][9], iou[3][4] = {{0.1f, 0.5f, 0.9f, 0.9f}, {0.9f, 0.3f, 0.2f, 0.1f}, {0, 0, 0, 0}},
-                           stability[3];
-    int32_t chosen[3];
+    float logits[3][4][9], iou[3][4] = {{0.1f, 0.5f, 0.9f, 0.9f}, {0.9f, 0.3f, 0.2f, 0.1f}, {0, 0, 0, 0}};
     for (int i = 0; i < 9; i++) {
         for (int k = 0; k < 4; k++)
             logits[0][k][i] = logits[1][k][i] = -1, logits[2][k][i] = 0; /* between the thresholds */
         logits[1][0][i] = 1;
     }
-    backend->ops->choose_masks(
-        backend, &(gp_choose_masks){logits[0][0], iou[0], 3, 9, 0.05f, 0.98f, stability, chosen});
-    CHECK(stability[0] == 1 && chosen[0] == 0, "nothing above −0.05 is stable: %g, %d", (double)stability[0],
-          chosen[0]);
-    CHECK(stability[1] == 1 && chosen[1] == 0, "all above 0.05 is stable");
-    CHECK(stability[2] == 0 && chosen[2] == 1, "all in between is not, and the first of equals is taken: %d",
-          chosen[2]);
+    choices have = choose(backend, logits[0][0], iou[0], 3, 9);
+    CHECK(have.stability[0] == 1 && have.chosen[0] == 0, "nothing above −0.05 is stable: %g, %d",
+          (double)have.stability[0], have.chosen[0]);
+    CHECK(have.stability[1] == 1 && have.chosen[1] == 0, "all above 0.05 is stable");
+    CHECK(have.stability[2] == 0 && have.chosen[2] == 1,
+          "all in between is not, and the first of equals is taken: %d", have.chosen[2]);
     logits[0][0][0] = 0.01f;
-    backend->ops->choose_masks(
-        backend, &(gp_choose_masks){logits[0][0], iou[0], 1, 9, 0.05f, 0.98f, stability, chosen});
-    CHECK(chosen[0] == 2, "the first of the two highest: %d", chosen[0]);
+    have = choose(backend, logits[0][0], iou[0], 1, 9);
+    CHECK(have.chosen[0] == 2, "the first of the two highest: %d", have.chosen[0]);
+    release_memory();
 }
 
 /** In f64; pixels whose value is within f32's rounding of 0 may fall either way: |value| < 16·2^-24·(largest
  * logit). */
 static void test_draw(gp_backend *backend, uint64_t *seed, int grid, int height, int width) {
-    float *logits = random_floats(seed, (int64_t)grid * grid, 3);
-    uint8_t *pixels = gp_allocate((size_t)height * (size_t)width);
-    memset(pixels, 0xAA, (size_t)height * (size_t)width);
-    backend->ops->draw_mask(backend, &(gp_draw_mask){logits, grid, height, width, pixels});
+    const float *logits = random_floats(seed, (int64_t)grid * grid, 3);
+    size_t area = (size_t)height * (size_t)width;
+    uint8_t *drawn = on_backend(backend, NULL, area);
+    backend->ops->draw_mask(backend, &(gp_draw_mask){floats_on(backend, logits, (int64_t)grid * grid), grid,
+                                                     height, width, drawn});
+    const uint8_t *pixels = from_backend(backend, drawn, area);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             double sy = (double)grid / height * (y + 0.5) - 0.5, sx = (double)grid / width * (x + 0.5) - 0.5;
@@ -81,19 +93,28 @@ static void test_draw(gp_backend *backend, uint64_t *seed, int grid, int height,
             CHECK(have == (value > 0) || (fabs(value) < doubt && have <= 1),
                   "grid %d to %d x %d at %d, %d: %d, but %g", grid, width, height, x, y, have, value);
         }
-    gp_free(logits);
-    gp_free(pixels);
+    release_memory();
 }
 
 static int32_t draw_token(gp_backend *backend, const float *logits, int count, float temperature, float top_p,
                           double uniform) {
-    int32_t order[64], token = -1;
-    backend->ops->sample(backend, &(gp_sample){logits, count, temperature, top_p, uniform, order, &token});
+    int32_t token = -1;
+    int mark = handed_out_count;
+    gp_sample sample = {floats_on(backend, logits, count),
+                        count,
+                        temperature,
+                        top_p,
+                        uniform,
+                        on_backend(backend, NULL, (size_t)count * sizeof(int32_t)),
+                        on_backend(backend, &token, sizeof token)};
+    backend->ops->sample(backend, &sample);
+    backend->ops->download(backend, &token, sample.token, sizeof token);
+    release_memory_from(mark);
     return token;
 }
 
-static void test_sample(gp_backend *backend) {
-    enum { COUNT = 6, DRAWS = 20000 };
+static void test_sample(gp_backend *backend, int draws) {
+    enum { COUNT = 6 };
     const float logits[COUNT] = {0.5f, 2, -1, 2, -INFINITY, 1};
     CHECK(draw_token(backend, logits, COUNT, 0, 0.5f, 0.99) == 1, "greedy takes the first of the largest");
     CHECK(draw_token(backend, logits, COUNT, 1, 0.01f, 0.99) == 1, "a tiny top_p leaves one");
@@ -109,28 +130,25 @@ static void test_sample(gp_backend *backend) {
             else
                 share[order[i]] = 0;
         }
-        for (int i = 0; i < DRAWS; i++)
-            drawn[draw_token(backend, logits, COUNT, temperature, top_p, (i + 0.5) / DRAWS)]++;
+        for (int i = 0; i < draws; i++)
+            drawn[draw_token(backend, logits, COUNT, temperature, top_p, (i + 0.5) / draws)]++;
         for (int i = 0; i < COUNT; i++) /* an even grid of uniforms misses each share by one draw at most */
-            CHECK(fabs(drawn[i] - DRAWS * share[i] / kept) <= 1.01, "token %d: %d of %d draws, share %g", i,
-                  drawn[i], DRAWS, share[i] / kept);
+            CHECK(fabs(drawn[i] - draws * share[i] / kept) <= 1.01, "token %d: %d of %d draws, share %g", i,
+                  drawn[i], draws, share[i] / kept);
     }
     float huge[3] = {1e30f, -1e30f, 1e30f};
     CHECK(draw_token(backend, huge, 3, 1, 1, 0.2) == 0 && draw_token(backend, huge, 3, 1, 1, 0.8) == 2,
           "huge logits");
 }
 
-int main(void) {
-    uint64_t seed = fresh_seed();
-    gp_backend *backends[BACKENDS_MAX];
-    int count = open_backends(backends);
+static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     for (int i = 0; i < count; i++) {
         test_choice_edges(backends[i]);
-        test_draw(backends[i], &seed, 8, 37, 61);
-        test_draw(backends[i], &seed, 16, 7, 5);    /* smaller than the grid */
-        test_draw(backends[i], &seed, 4, 70, 4100); /* more than one band each way */
-        test_draw(backends[i], &seed, 5, 1, 1);
-        test_sample(backends[i]);
+        test_draw(backends[i], seed, 8, 37, 61);
+        test_draw(backends[i], seed, 16, 7, 5);    /* smaller than the grid */
+        test_draw(backends[i], seed, 4, 70, 4100); /* more than one band each way */
+        test_draw(backends[i], seed, 5, 1, 1);
+        test_sample(backends[i], 20000);
     }
     const char *folder = getenv("GEOPIXEL_SHARED");
     char path[4096];
@@ -139,6 +157,8 @@ int main(void) {
         test_choice_goldens(backends[0], path);
     else
         printf("not compared with the goldens: %s is not there\n", path);
-    close_backends(backends, count);
-    return check_done();
+}
+
+int main(void) {
+    return run_on_backends(test_all);
 }

@@ -16,8 +16,7 @@
 
 /** The goldens' picture: ((7x + 13y + 101c) xor ((x·y) >> 4) xor (37·(x/16 + y/16))) and 255. */
 static uint8_t *formula_picture(int width, int height) {
-    uint8_t *pixels = gp_allocate((size_t)width * (size_t)height * 3);
-    REQUIRE(pixels != NULL, "no memory");
+    uint8_t *pixels = host_memory((size_t)width * (size_t)height * 3);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
             for (int c = 0; c < 3; c++)
@@ -29,20 +28,26 @@ static uint8_t *formula_picture(int width, int height) {
 /** resize_rgb of the formula's picture onto a canvas, and the canvas' CRC-32. */
 static uLong resized_crc(gp_backend *backend, int source_width, int source_height, int width, int height,
                          bool vertical_first, int canvas_width, int canvas_height) {
-    size_t scratch_bytes = gp_resize_rgb_scratch(source_width, source_height, width, height);
     size_t bytes = (size_t)canvas_width * (size_t)canvas_height * 3;
-    uint8_t *source = formula_picture(source_width, source_height), *scratch = gp_allocate(scratch_bytes),
-            *canvas = gp_allocate(bytes);
-    REQUIRE(scratch != NULL && canvas != NULL, "no memory");
-    memset(scratch, 0xAA, scratch_bytes);
-    memset(canvas, 0xAA, bytes);
-    backend->ops->resize_rgb(
-        backend, &(gp_resize_rgb){source, source_width, source_height, 3 * (size_t)source_width, width,
-                                  height, vertical_first, canvas_width, canvas_height, scratch, canvas});
-    uLong crc = crc32_z(0, canvas, bytes);
-    gp_free(source);
-    gp_free(scratch);
-    gp_free(canvas);
+    const uint8_t *picture = formula_picture(source_width, source_height);
+    void *grey = host_memory(bytes); /* what is not written shows: the canvas is white */
+    memset(grey, 0xAA, bytes);
+    gp_resize_rgb resize = {
+        .source = on_backend(backend, picture, (size_t)source_width * (size_t)source_height * 3),
+        .source_width = source_width,
+        .source_height = source_height,
+        .source_stride = 3 * (size_t)source_width,
+        .width = width,
+        .height = height,
+        .vertical_first = vertical_first,
+        .canvas_width = canvas_width,
+        .canvas_height = canvas_height,
+        .scratch =
+            on_backend(backend, NULL, gp_resize_rgb_scratch(source_width, source_height, width, height)),
+        .canvas = on_backend(backend, grey, bytes)};
+    backend->ops->resize_rgb(backend, &resize);
+    uLong crc = crc32_z(0, from_backend(backend, resize.canvas, bytes), bytes);
+    release_memory();
     return crc;
 }
 
@@ -118,18 +123,20 @@ static int inside(int index, int size) {
 static void test_crops(gp_backend *backend, uint64_t *seed, int rows, int columns, int side) {
     int width = columns * side, height = rows * side, views = 1 + rows * columns;
     int64_t plane = (int64_t)side * side, values = 3 * plane;
-    uint8_t *canvas = gp_allocate((size_t)width * (size_t)height * 3);
+    uint8_t *canvas = host_memory((size_t)width * (size_t)height * 3);
     for (int i = 0; i < width * height * 3; i++) canvas[i] = (uint8_t)random_bits(seed);
-    float *have = poisoned_floats(views * values);
-    double *want = gp_allocate((size_t)values * sizeof *want);
+    const uint8_t *source = on_backend(backend, canvas, (size_t)width * (size_t)height * 3);
+    float *target = floats_on(backend, NULL, views * values);
+    double *want = host_memory((size_t)values * sizeof *want);
     for (int first = 0; first < views;
          first += 2) { /* in two batches: what is asked for is written, no more */
         gp_crop_views ask = {
-            canvas, rows, columns, side, first, views - first < 2 ? 1 : 2, {0}, {0}, have + first * values};
+            source, rows, columns, side, first, views - first < 2 ? 1 : 2, {0}, {0}, target + first * values};
         memcpy(ask.mean, mean, sizeof mean);
         memcpy(ask.deviation, deviation, sizeof deviation);
         backend->ops->crop_views(backend, &ask);
     }
+    const float *have = floats_from(backend, target, views * values);
     for (int view = 0; view < views; view++) {
         for (int64_t i = 0; i < values; i++) {
             int channel = (int)(i / plane), y = (int)(i % plane / side), x = (int)(i % side);
@@ -153,9 +160,7 @@ static void test_crops(gp_backend *backend, uint64_t *seed, int rows, int column
         CHECK(error <= 1e-6, "view %d of %d x %d crops of %d on %s: %g", view, rows, columns, side,
               backend->name, error);
     }
-    gp_free(canvas);
-    gp_free(have);
-    gp_free(want);
+    release_memory();
 }
 
 /** One axis of the antialiased resize in f64: the weight of source position k for target i, before
@@ -169,15 +174,21 @@ static double reach_weight(int i, int k, int source, int target) {
 static void test_whole(gp_backend *backend, uint64_t *seed, int width, int height, int side) {
     int64_t values = 3ll * side * side;
     size_t stride = 3 * (size_t)width + 5;
-    uint8_t *source = gp_allocate(stride * (size_t)height);
+    uint8_t *source = host_memory(stride * (size_t)height);
     for (size_t i = 0; i < stride * (size_t)height; i++) source[i] = (uint8_t)random_bits(seed);
-    float *have = poisoned_floats(values), *scratch = gp_allocate(gp_whole_view_scratch(width, height, side));
-    double *want = gp_allocate((size_t)values * sizeof *want),
-           *across = gp_allocate((size_t)(3 * height * side) * sizeof *across);
-    gp_whole_view view = {source, width, height, stride, side, {0}, {0}, scratch, have};
+    double *want = host_memory((size_t)values * sizeof *want),
+           *across = host_memory((size_t)(3 * height * side) * sizeof *across);
+    gp_whole_view view = {.source = on_backend(backend, source, stride * (size_t)height),
+                          .source_width = width,
+                          .source_height = height,
+                          .source_stride = stride,
+                          .side = side,
+                          .scratch = on_backend(backend, NULL, gp_whole_view_scratch(width, height, side)),
+                          .y = floats_on(backend, NULL, values)};
     memcpy(view.mean, mean, sizeof mean);
     memcpy(view.deviation, deviation, sizeof deviation);
     backend->ops->whole_view(backend, &view);
+    const float *have = floats_from(backend, view.y, values);
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < height; y++)
             for (int i = 0; i < side; i++) {
@@ -203,25 +214,18 @@ static void test_whole(gp_backend *backend, uint64_t *seed, int width, int heigh
     double error = relative_error(have, want, (size_t)values);
     CHECK(error <= 1e-6 + 2 * (width + height) * 0x1p-24, "%d x %d to %d on %s: %g", width, height, side,
           backend->name, error);
-    gp_free(source);
-    gp_free(have);
-    gp_free(scratch);
-    gp_free(want);
-    gp_free(across);
+    release_memory();
 }
 
-int main(void) {
-    uint64_t seed = fresh_seed();
-    gp_backend *backends[BACKENDS_MAX];
-    int count = open_backends(backends);
+static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     for (int i = 0; i < count; i++) {
-        test_crops(backends[i], &seed, 1, 1, 28);
-        test_crops(backends[i], &seed, 2, 3, 42);
-        test_crops(backends[i], &seed, 3, 1, 56);
-        test_whole(backends[i], &seed, 100, 64, 48);
-        test_whole(backends[i], &seed, 31, 130, 64);
-        test_whole(backends[i], &seed, 1, 1, 32);
-        test_whole(backends[i], &seed, 64, 64, 64);
+        test_crops(backends[i], seed, 1, 1, 28);
+        test_crops(backends[i], seed, 2, 3, 42);
+        test_crops(backends[i], seed, 3, 1, 56);
+        test_whole(backends[i], seed, 100, 64, 48);
+        test_whole(backends[i], seed, 31, 130, 64);
+        test_whole(backends[i], seed, 1, 1, 32);
+        test_whole(backends[i], seed, 64, 64, 64);
     }
     const char *folder = getenv("GEOPIXEL_SHARED");
     char path[2][4096];
@@ -236,6 +240,8 @@ int main(void) {
     } else {
         printf("not compared with Pillow: %s is not there\n", path[0]);
     }
-    close_backends(backends, count);
-    return check_done();
+}
+
+int main(void) {
+    return run_on_backends(test_all);
 }

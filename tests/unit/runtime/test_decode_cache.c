@@ -21,20 +21,26 @@ typedef struct bench {
 static void forward(bench *b, int count, const int32_t *const *ids, const int *first, const int *rows,
                     gp_page_table *tables, float *out) {
     const gp_language *language = &b->model->language;
+    const gp_ops *ops = b->backend->ops;
     gp_sequence sequences[2];
     int packed = 0;
+    bool decode = true; /* on this backend, a decoding step is a row like any other */
     for (int s = 0; s < count; s++) {
         sequences[s] = (gp_sequence){packed, rows[s], first[s], tables[s].device_pages};
-        memcpy(b->buffers.ids + packed, ids[s] + first[s], (size_t)rows[s] * sizeof(int32_t));
+        uint8_t image_row[LENGTH];
         for (int i = 0; i < rows[s]; i++)
-            b->buffers.image_row[packed + i] = (first[s] + i) % 40 < 25; /* as if part were an image */
+            image_row[i] = (first[s] + i) % 40 < 25; /* as if part were an image */
+        ops->upload(b->backend, b->buffers.ids + packed, ids[s] + first[s],
+                    (size_t)rows[s] * sizeof(int32_t));
+        ops->upload(b->backend, b->buffers.image_row + packed, image_row, (size_t)rows[s]);
         packed += rows[s];
+        decode = decode && rows[s] == 1;
     }
-    b->backend->ops->embed(b->backend,
-                           &(gp_embed){language->embeddings, b->buffers.ids, packed, b->buffers.x});
-    gp_language_forward(language, b->backend, &b->buffers, packed, sequences, count, &b->cache);
+    ops->embed(b->backend, &(gp_embed){language->embeddings, b->buffers.ids, packed, b->buffers.x});
+    gp_language_forward(language, b->backend, &b->buffers, packed, sequences, count, &b->cache, decode);
     gp_language_final(language, b->backend, &b->buffers, 0, packed);
-    memcpy(out, b->buffers.final, (size_t)packed * (size_t)language->config.hidden_size * sizeof *out);
+    ops->download(b->backend, out, b->buffers.final,
+                  (size_t)packed * (size_t)language->config.hidden_size * sizeof *out);
 }
 
 int main(int count, char **arguments) {
@@ -47,9 +53,10 @@ int main(int count, char **arguments) {
     const gp_language *language = &b.model->language;
     size_t hidden = (size_t)language->config.hidden_size;
     gp_arena measure = {0};
-    gp_language_layout(language, 2 * LENGTH, &measure, &b.buffers);
-    gp_arena arena = {.block = b.block = gp_allocate(measure.peak), .capacity = measure.peak};
-    gp_language_layout(language, 2 * LENGTH, &arena, &b.buffers);
+    gp_language_layout(language, b.backend, 2 * LENGTH, &measure, &b.buffers);
+    gp_arena arena = {.block = b.block = b.backend->ops->allocate(b.backend, measure.peak),
+                      .capacity = measure.peak};
+    gp_language_layout(language, b.backend, 2 * LENGTH, &arena, &b.buffers);
     REQUIRE(arena.used <= arena.capacity, "the arena is what was measured");
     REQUIRE(gp_kv_cache_open(&b.cache, b.backend, language->config.num_hidden_layers,
                              language->config.num_key_value_heads, language->head_dim, 16, &status),
@@ -94,7 +101,7 @@ int main(int count, char **arguments) {
 
     for (int i = 0; i < 3; i++) gp_page_table_close(&tables[i], &b.cache);
     gp_kv_cache_close(&b.cache);
-    gp_free(b.block);
+    b.backend->ops->release(b.backend, b.block);
     gp_free(whole);
     gp_free(other);
     gp_engine_close(engine);

@@ -1,7 +1,7 @@
 /**
  * test_session MODEL: several questions in a session have the answers, to the bit, that they have without
  * one; what an earlier question computed is not computed again; nothing that ends a question early spoils the
- * next.
+ * next, nor does a device that fails.
  */
 #include "tests/unit/runtime/asking.h"
 
@@ -163,6 +163,50 @@ static void test_early_ends(gp_engine *engine, gp_image image) {
     gp_session_close(session);
 }
 
+/* What a device tells that is waited for; on the engine's thread while a request runs. */
+static int waits;
+static bool device_lost;
+
+static bool wait_for_device(gp_backend *backend, gp_status *status) {
+    (void)backend;
+    waits++;
+    return !device_lost || gp_fail(status, "the device is lost");
+}
+
+/** Every ending waits for the device; where that fails the question does, and nothing is kept of it. */
+static void test_device(gp_engine *engine, gp_image image) {
+    static told want, all;
+    gp_backend *backend = gp_engine_model(engine)->backend;
+    const gp_ops *usual = backend->ops;
+    gp_ops watched = *usual;
+    watched.finish = wait_for_device;
+    backend->ops = &watched;
+    gp_session *session = gp_session_open(engine, &image, NULL);
+    gp_request_options options = {.session = session, .prompt = questions[0]}, beyond = options;
+    beyond.max_new_tokens = 4090;
+    ask_told(engine, options, &want);
+    CHECK(want.all.final == GP_EVENT_DONE && waits == 1, "done after %d waits", waits);
+    static heard cancelled = {.cancel_after = 1};
+    gp_request_release(submit(engine, options, &cancelled));
+    CHECK(cancelled.final == GP_EVENT_CANCELLED && waits == 2, "cancelled after %d waits", waits);
+    ask_told(engine, beyond, &all);
+    CHECK(all.all.final == GP_EVENT_ERROR && waits == 3, "refused after %d waits", waits);
+    device_lost = true;
+    ask_told(engine, options, &all);
+    CHECK(all.all.final == GP_EVENT_ERROR && strcmp(all.all.error, "the device is lost") == 0, "\"%s\"",
+          all.all.error);
+    gp_request_release(submit(engine, options, &cancelled));
+    CHECK(cancelled.final == GP_EVENT_ERROR, "cancelled on a lost device: %d", cancelled.final);
+    ask_told(engine, beyond, &all);
+    CHECK(strstr(all.all.error, "context") != NULL, "the first reason stays: \"%s\"", all.all.error);
+    device_lost = false;
+    ask_told(engine, options, &all);
+    CHECK(all.steps[GP_STAGE_VISION] > 0 && same_answer(&want.all, &all.all),
+          "after a failure: %d steps of vision, \"%s\"", all.steps[GP_STAGE_VISION], all.all.text);
+    gp_session_close(session);
+    backend->ops = usual;
+}
+
 /** Asks its own session's questions from its own thread. */
 typedef struct asker {
     gp_engine *engine;
@@ -209,6 +253,7 @@ int main(int count, char **arguments) {
     test_prefix(engine, image);
     test_positions(engine, image);
     test_early_ends(engine, small);
+    test_device(engine, small);
     test_threads(engine, image, small);
     CHECK(gp_session_open(engine, &(gp_image){0, 4, 0, image.pixels}, &status) == NULL &&
               strstr(status.message, "0 x 4") != NULL,
