@@ -1,30 +1,59 @@
-/**
- * The CUDA backend: finds the GPU and says what it is. The operations of ops.h are not part of this build, so opening
- * ends with an error that says so, after the questions that a user wants answered first: is there a driver, is there a
- * GPU, is it new enough.
- */
+/** Opens the first GPU: is there a driver, is there a GPU, is it new enough; and closes it. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/operations.h"
+
 extern "C" {
-#include "kernels/ops.h"
+#include "kernels/base/memory.h"
 }
 
-#include <cuda_runtime.h>
+#include <stdio.h>
+
+using gp_cuda::Backend;
 
 enum { CAPABILITY_MIN = 80 }; /* Ampere: cp.async, bf16 mma.sync */
 
+static void destroy(gp_backend *backend) {
+    Backend &cuda = gp_cuda::of(backend);
+    if (cuda.stream != nullptr) cudaStreamSynchronize(cuda.stream);
+    while (cuda.weights != nullptr) {
+        gp_cuda::Allocation *weight = cuda.weights;
+        cuda.weights = weight->next;
+        cudaFree(weight->memory);
+        gp_free(weight);
+    }
+    cudaFree(cuda.workspace);
+    if (cuda.stream != nullptr) cudaStreamDestroy(cuda.stream);
+    gp_free(&cuda);
+}
+
 extern "C" bool gp_backend_open_cuda(gp_backend **backend, gp_status *status) {
-    (void)backend;
-    int count = 0, major = 0, minor = 0;
+    int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) return gp_fail(status, "no GPU can be used: %s", cudaGetErrorString(error));
     if (count == 0) return gp_fail(status, "no GPU: the driver lists none");
     cudaDeviceProp properties;
     error = cudaGetDeviceProperties(&properties, 0);
     if (error != cudaSuccess) return gp_fail(status, "GPU 0 does not answer: %s", cudaGetErrorString(error));
-    major = properties.major;
-    minor = properties.minor;
-    if (10 * major + minor < CAPABILITY_MIN)
+    int capability = 10 * properties.major + properties.minor;
+    if (capability < CAPABILITY_MIN)
         return gp_fail(status, "GPU 0 (%s) has compute capability %d.%d: 8.0 is the least that serves",
-                       properties.name, major, minor);
-    return gp_fail(status, "GPU 0 (%s, compute capability %d.%d) is there, but this build has no CUDA operations",
-                   properties.name, major, minor);
+                       properties.name, properties.major, properties.minor);
+    auto *cuda = static_cast<Backend *>(gp_allocate_zeroed(1, sizeof(Backend)));
+    if (cuda == nullptr) return gp_fail(status, "no memory for the CUDA backend");
+    cuda->base.ops = gp_cuda::operations();
+    cuda->base.operand = GP_DTYPE_BF16;
+    cuda->base.workspace_bytes = gp_cuda::kWorkspaceBytes;
+    cuda->base.destroy = destroy;
+    cuda->processors = properties.multiProcessorCount;
+    cuda->hopper = capability == 90; // its own instructions do not live on in later chips
+    snprintf(cuda->base.name, sizeof cuda->base.name, "cuda %.64s, sm_%d", properties.name, capability);
+    error = cudaStreamCreate(&cuda->stream);
+    if (error == cudaSuccess) error = cudaMalloc(&cuda->workspace, gp_cuda::kWorkspaceBytes);
+    if (error != cudaSuccess) {
+        gp_fail(status, "GPU 0 (%s): %s", properties.name, cudaGetErrorString(error));
+        destroy(&cuda->base);
+        return false;
+    }
+    *backend = &cuda->base;
+    return true;
 }

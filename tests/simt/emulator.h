@@ -79,6 +79,9 @@ Index block_index();
 unsigned thread_count();
 Thread &thread_of(unsigned id);
 
+/** Bytes of shared memory that a block of the emulated GPU may have. */
+void set_shared_limit(size_t bytes);
+
 /** Gives the processor away until somebody sets the thread Ready again. */
 void wait_here(const char *what, Place place);
 void make_ready(Thread &thread);

@@ -97,6 +97,12 @@ static bool in_launch, errors_expected, failed;
 static std::string error;
 static uint64_t random_state = 0x9E3779B97F4A7C15ull;
 
+static size_t shared_limit = kSharedMax;
+
+void set_shared_limit(size_t bytes) {
+    shared_limit = bytes;
+}
+
 static void run_block();
 static void start_fibre(Thread &thread);
 static void switch_away();
@@ -124,10 +130,10 @@ void launch(const Launch &what, void (*thread)(void *), void *argument) {
         self = nullptr;
         failed = true;
         error = std::string(what.kernel) + ": a block of " + std::to_string(count) + " threads";
-    } else if (what.shared_bytes > kSharedMax) {
+    } else if (what.shared_bytes > shared_limit) {
         failed = true;
-        error =
-            std::string(what.kernel) + ": " + std::to_string(what.shared_bytes) + " bytes of shared memory";
+        error = std::string(what.kernel) + ": " + std::to_string(what.shared_bytes) +
+                " bytes of shared memory, where a block may have " + std::to_string(shared_limit);
     }
     if (!failed) {
         // blocks in an order of chance: none may count on another

@@ -38,12 +38,31 @@ static inline int open_cpu_backends(gp_backend *backends[BACKENDS_MAX]) {
     return count;
 }
 
+/** The GPU: a real one, or the emulator's where the test is linked with it. None: the test ends as skipped.
+ */
+static inline int open_gpu_backends(gp_backend *backends[BACKENDS_MAX]) {
+    gp_status status = {0};
+    if (gp_backend_open_cuda(&backends[0], &status)) return 1;
+    printf("skipped: %s\n", status.message);
+    exit(77);
+}
+
+#ifdef GP_TEST_SIMT
+enum { EMULATED = 1 }; /* sizes are smaller: a gigaflop takes seconds */
+#else
+enum { EMULATED = 0 };
+#endif
+
 /**
  * Kinds of backends. Those of one kind have to give the same bits; between kinds only tolerances hold. A kind
  * that this machine lacks opens none.
  */
 static int (*const backend_kinds[])(gp_backend *backends[BACKENDS_MAX]) = {
+#ifdef GP_TEST_CUDA
+    open_gpu_backends,
+#else
     open_cpu_backends,
+#endif
 };
 enum { BACKEND_KINDS = sizeof backend_kinds / sizeof *backend_kinds };
 

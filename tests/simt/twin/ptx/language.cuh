@@ -4,6 +4,7 @@
 
 #include "tests/simt/emulator.h"
 #include "tests/simt/numbers.h"
+#include "tests/simt/runtime.h"
 
 #include <cmath>
 #include <cstdint>
@@ -67,8 +68,6 @@ dim3 grid_size();
 #define gridDim   (::simt::grid_size())
 
 /* ---- launches ---- */
-
-typedef void *cudaStream_t;
 
 namespace simt {
 template <typename Kernel> struct Launcher;

@@ -1,0 +1,102 @@
+/**
+ * What the files of the CUDA backend share: the device and its stream, how a kernel is launched, and the
+ * operations' names. Every operation of ops.h has its kernels in a file of its family, kernels above, the
+ * launcher below.
+ *
+ * Operands are bf16 (uint16_t), placed weights too. Kernels come in two tiers: what runs from compute
+ * capability 8.0 on (cp.async, ldmatrix, mma.sync, at most kSharedBaseline bytes of shared memory), and what
+ * only 9.0 has (tensor copies, mbarriers, wgmma), chosen by `hopper` in the launcher.
+ */
+#pragma once
+
+extern "C" {
+#include "kernels/ops.h"
+}
+
+#include <ptx/language.cuh>
+
+namespace gp_cuda {
+
+/** Shared memory that a block may have on every GPU from 8.0 on (an RTX 4090's 99 KB). */
+constexpr size_t kSharedBaseline = 99 * 1024;
+
+/** f32 scratch of the backend's own, for what blocks of one launch leave to the next. */
+constexpr size_t kWorkspaceBytes = 64u << 20;
+
+struct Allocation {
+    void *memory;
+    Allocation *next;
+};
+
+struct Backend {
+    gp_backend base;
+    cudaStream_t stream;
+    int processors; // streaming multiprocessors
+    bool hopper;    // capability 9.0: wgmma and tensor copies
+    void *workspace;
+    Allocation *weights; // placed, freed with the backend
+    cudaError_t failure; // the first since the last finish
+    const char *failed_in;
+};
+
+inline Backend &of(gp_backend *backend) {
+    return *reinterpret_cast<Backend *>(backend);
+}
+
+/** Notes the first error; `what` is a static text. */
+void note(Backend &backend, cudaError_t error, const char *what);
+
+/**
+ * GP_RUN(backend, kernel, grid, block, shared_bytes, arguments …): a launch on the backend's stream. Kernels
+ * of templates in parentheses.
+ */
+#define GP_RUN(backend, kernel, grid, block, shared_bytes, ...)                                              \
+    do {                                                                                                     \
+        ::gp_cuda::Backend &gp_on = ::gp_cuda::of(backend);                                                  \
+        if ((shared_bytes) > 48 * 1024) /* more than that has to be asked for */                             \
+            ::gp_cuda::note(gp_on,                                                                           \
+                            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,        \
+                                                 static_cast<int>(shared_bytes)),                            \
+                            #kernel);                                                                        \
+        GP_LAUNCH(kernel, grid, block, shared_bytes, gp_on.stream)(__VA_ARGS__);                             \
+        ::gp_cuda::note(gp_on, cudaGetLastError(), #kernel);                                                 \
+    } while (0)
+
+/** Blocks of `size` that cover `count`. */
+inline unsigned blocks_for(int64_t count, int64_t size) {
+    return static_cast<unsigned>((count + size - 1) / size);
+}
+
+inline const uint16_t *bits_of(const gp_operand *x) {
+    return reinterpret_cast<const uint16_t *>(x);
+}
+inline uint16_t *bits_of(gp_operand *x) {
+    return reinterpret_cast<uint16_t *>(x);
+}
+
+/* The operations, each documented in ops.h. */
+size_t kv_page_bytes(int kv_heads, int head_dim);
+size_t mask_upsample_scratch(int masks, int grid, int channels);
+void linear(gp_backend *, const gp_linear *);
+void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
+void norm(gp_backend *, const gp_norm *);
+void attention(gp_backend *, const gp_attention *);
+void window_attention(gp_backend *, const gp_window_attention *);
+void rope_append(gp_backend *, const gp_rope_append *);
+void paged_attention(gp_backend *, const gp_paged_attention *);
+void embed(gp_backend *, const gp_embed *);
+void add_rows(gp_backend *, const gp_add_rows *);
+void to_operand(gp_backend *, const gp_to_operand *);
+void patches(gp_backend *, const gp_patches *);
+void merge_tokens(gp_backend *, const gp_merge_tokens *);
+void max_pool(gp_backend *, const gp_max_pool *);
+void add_upsampled(gp_backend *, const gp_add_upsampled *);
+void mask_upsample(gp_backend *, const gp_mask_upsample *);
+void choose_masks(gp_backend *, const gp_choose_masks *);
+void draw_mask(gp_backend *, const gp_draw_mask *);
+void resize_rgb(gp_backend *, const gp_resize_rgb *);
+void crop_views(gp_backend *, const gp_crop_views *);
+void whole_view(gp_backend *, const gp_whole_view *);
+void sample(gp_backend *, const gp_sample *);
+
+} // namespace gp_cuda

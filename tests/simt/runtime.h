@@ -1,0 +1,43 @@
+/** The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
+ * returns. */
+#pragma once
+
+#include <cstddef>
+
+typedef void *cudaStream_t;
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+};
+
+cudaError_t cudaGetDeviceCount(int *count);
+/** The capability is 8.0, or what GEOPIXEL_SIMT_CAPABILITY says (80 or 90). */
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaMalloc(void **memory, size_t bytes);
+cudaError_t cudaFree(void *memory);
+/** Host buffers may be any; device ones must be wholly inside what cudaMalloc gave. */
+cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream);
+inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
+    *stream = stream; // not null, as the backend asks
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t) {
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetLastError() {
+    return cudaSuccess; // the emulator ends the program at the first error
+}
+const char *cudaGetErrorString(cudaError_t error);
+/** Beyond what a block of the emulated GPU may have is reported at the launch. */
+template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
+    return cudaSuccess;
+}
