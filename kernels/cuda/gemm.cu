@@ -1,0 +1,183 @@
+/**
+ * The product of many rows on any GPU from sm_80 on: y = finish(x Wᵀ + s Bᵀ).
+ *
+ * A block of (kWarpsM × kWarpsN) warps computes a tile of rows × columns, a warp kRows × 32 of it in
+ * registers, by mma.m16n8k16. x and W come through a ring of three stages of 64 along k (cp.async); rows of
+ * 64 values are 128 bytes in shared memory, their eight 16-byte chunks permuted by ^ (row mod 8), so that
+ * ldmatrix meets no bank twice. The addition of rank R is R/64 more stages, of [s | B] instead of [x | W]:
+ * partial LoRA in one pass over W (arXiv 2401.16420); tiles without image rows leave them out.
+ *
+ * SwiGLU: the tile's rows of W are 16 of W1 and 16 of W3 in turn, so that a warp holds both factors of 16
+ * columns. Their additions differ in s too: one after the other, each for its half.
+ *
+ * Large tile 128×128: 2·128·128·64 operations a stage against 32 KB read: 64 operations a byte of L2, and 96
+ * KB of shared memory. Small tile 64×64, 48 KB, where the large would leave processors idle. Operations
+ * 2·rows·columns·(depth + rank), bytes at least 2·(rows·depth + columns·depth) + the result.
+ */
+#include "kernels/cuda/epilogue.cuh"
+
+#include <ptx/async_copy.cuh>
+#include <ptx/matrix.cuh>
+
+namespace gp_cuda {
+
+constexpr int kDepth = 64, kStages = 3, kWarpColumns = 32;
+
+/** Byte offset of 16-byte chunk `chunk` of row `row` in a stage's tile. */
+__device__ __forceinline__ int chunk_at(int row, int chunk) {
+    return row * 2 * kDepth + ((chunk ^ (row & 7)) << 4);
+}
+
+/** Where the stages of a tile come from: W alone, or W and the additions. */
+struct Plan {
+    int main, added[2]; // stages
+};
+
+template <int kThreads, int kTileRows>
+__device__ __forceinline__ void load_rows(unsigned char *tile, const uint16_t *source, int64_t stride,
+                                          int64_t first, int64_t count, int k, int depth) {
+    for (int i = threadIdx.x; i < kTileRows * 8; i += kThreads) {
+        int row = i / 8, chunk = i % 8, left = depth - (k + chunk * 8);
+        bool inside = first + row < count && left > 0;
+        const uint16_t *from = inside ? source + (first + row) * stride + k + chunk * 8 : source;
+        copy_async(tile + chunk_at(row, chunk), from, inside ? min(left * 2, 16) : 0);
+    }
+}
+
+template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows>
+static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
+    multiply_tiles(const __grid_constant__ Gemm product) {
+    constexpr int kThreads = kWarpsM * kWarpsN * 32;
+    constexpr int kTileM = kWarpsM * kRows, kTileN = kWarpsN * kWarpColumns; // rows of the W tile
+    constexpr int kColumns = kSwiglu ? kTileN / 2 : kTileN;                  // of y
+    constexpr int kStageBytes = (kTileM + kTileN) * 2 * kDepth;
+    constexpr int kTilesM = kRows / 16, kTilesN = kWarpColumns / 8;
+    unsigned char *shared = shared_memory<unsigned char>();
+    const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    const int warp_m = warp % kWarpsM, warp_n = warp / kWarpsM;
+    const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kTileM;
+    const int first_column = blockIdx.y * kColumns;
+
+    /* Does the tile have rows of the image? Every warp looks at all of them. */
+    bool image = false;
+    if (product.image_row != nullptr) {
+        for (int row = lane; row < kTileM; row += 32)
+            image = image || (first_row + row < product.rows && product.image_row[first_row + row] != 0);
+        image = __any_sync(0xFFFFFFFFu, image) != 0;
+        if (product.image_rows_alone && !image) return;
+    }
+    Plan plan = {(product.depth + kDepth - 1) / kDepth, {0, 0}};
+    for (int half = 0; half < (kSwiglu ? 2 : 1); half++)
+        if (product.weight[half].s != nullptr && image)
+            plan.added[half] = (product.weight[half].rank + kDepth - 1) / kDepth;
+    const int stages = plan.main + plan.added[0] + plan.added[1];
+
+    auto load = [&](int stage) {
+        unsigned char *x_tile = shared + stage % kStages * kStageBytes,
+                      *w_tile = x_tile + kTileM * 2 * kDepth;
+        bool main = stage < plan.main;
+        int half = !main && stage >= plan.main + plan.added[0] ? 1 : 0; // whose addition
+        int k = (main ? stage : stage - plan.main - (half == 1 ? plan.added[0] : 0)) * kDepth;
+        const Weight &own = product.weight[half];
+        int depth = main ? product.depth : own.rank;
+        load_rows<kThreads, kTileM>(x_tile, main ? product.x : own.s, main ? product.x_stride : own.s_stride,
+                                    first_row, product.rows, k, depth);
+        if (!kSwiglu) {
+            load_rows<kThreads, kTileN>(w_tile, main ? own.w : own.b, main ? own.w_stride : own.b_stride,
+                                        first_column, product.columns, k, depth);
+            return;
+        }
+        for (int i = thread; i < kTileN * 8; i += kThreads) { // rows 32·j … + 15 of W1, + 16 … + 31 of W3
+            int row = i / 8, chunk = i % 8, factor = row / 16 % 2;
+            const Weight &weight = product.weight[factor];
+            int column = first_column + row / 32 * 16 + row % 16, left = depth - (k + chunk * 8);
+            bool inside = column < product.columns && left > 0 && (main || factor == half);
+            const uint16_t *base = main ? weight.w : weight.b;
+            int64_t stride = main ? weight.w_stride : weight.b_stride;
+            copy_async(w_tile + chunk_at(row, chunk),
+                       inside ? base + column * stride + k + chunk * 8 : product.x,
+                       inside ? min(left * 2, 16) : 0);
+        }
+    };
+
+    float sums[kTilesM][kTilesN][4];
+#pragma unroll
+    for (int i = 0; i < kTilesM; i++)
+#pragma unroll
+        for (int j = 0; j < kTilesN; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
+
+    for (int stage = 0; stage < kStages - 1; stage++) {
+        if (stage < stages) load(stage);
+        copy_commit();
+    }
+    for (int stage = 0; stage < stages; stage++) {
+        copy_wait<kStages - 2>();
+        __syncthreads(); // the stage is there for all, and nobody reads the one that is loaded next
+        if (stage + kStages - 1 < stages) load(stage + kStages - 1);
+        copy_commit();
+        const unsigned char *x_tile = shared + stage % kStages * kStageBytes,
+                            *w_tile = x_tile + kTileM * 2 * kDepth;
+#pragma unroll
+        for (int k = 0; k < kDepth / 16; k++) {
+            uint32_t a[kTilesM][4], b[kTilesN / 2][4];
+#pragma unroll
+            for (int i = 0; i < kTilesM; i++)
+                load_tiles(a[i], x_tile + chunk_at(warp_m * kRows + i * 16 + lane % 16, 2 * k + lane / 16));
+#pragma unroll
+            for (int j = 0; j < kTilesN / 2;
+                 j++) // lanes 0–7 and 8–15: two chunks of columns 0–7; 16–31: of 8–15
+                load_tiles(b[j], w_tile + chunk_at(warp_n * kWarpColumns + j * 16 + lane / 16 * 8 + lane % 8,
+                                                   2 * k + lane / 8 % 2));
+#pragma unroll
+            for (int i = 0; i < kTilesM; i++)
+#pragma unroll
+                for (int j = 0; j < kTilesN; j++)
+                    multiply(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        }
+    }
+    copy_wait<0>();
+
+#pragma unroll
+    for (int i = 0; i < kTilesM; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int64_t row = first_row + warp_m * kRows + i * 16 + half * 8 + lane / 4;
+            if (row >= product.rows) continue;
+#pragma unroll
+            for (int j = 0; j < (kSwiglu ? kTilesN / 2 : kTilesN); j++) {
+                int column = first_column + warp_n * (kSwiglu ? 16 : kWarpColumns) + j * 8 + lane % 4 * 2;
+                if (column >= product.columns) continue;
+                float first = sums[i][j][2 * half], second = sums[i][j][2 * half + 1];
+                if (kSwiglu) {
+                    first = silu(first) * sums[i][j + kTilesN / 2][2 * half];
+                    second = silu(second) * sums[i][j + kTilesN / 2][2 * half + 1];
+                }
+                finish_pair(product, row, column, first, second);
+            }
+        }
+}
+
+template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows>
+static void run(gp_backend *backend, const Gemm &product) {
+    constexpr int kTileM = kWarpsM * kRows, kTileN = kWarpsN * kWarpColumns,
+                  kColumns = kSwiglu ? kTileN / 2 : kTileN;
+    constexpr size_t kShared = static_cast<size_t>(kStages) * (kTileM + kTileN) * 2 * kDepth;
+    static_assert(kShared <= kSharedBaseline, "the tile's stages");
+    dim3 grid(blocks_for(product.rows, kTileM), blocks_for(product.columns, kColumns));
+    GP_RUN(backend, (multiply_tiles<kSwiglu, kWarpsM, kWarpsN, kRows>), grid, kWarpsM * kWarpsN * 32, kShared,
+           product);
+}
+
+void gemm(gp_backend *backend, const Gemm &product, bool swiglu) {
+    int64_t large =
+        static_cast<int64_t>(blocks_for(product.rows, 128)) * blocks_for(product.columns, swiglu ? 64 : 128);
+    bool small = large < of(backend).processors;
+    if (swiglu)
+        small ? run<true, 2, 2, 32>(backend, product) : run<true, 2, 4, 64>(backend, product);
+    else
+        small ? run<false, 2, 2, 32>(backend, product) : run<false, 2, 4, 64>(backend, product);
+}
+
+} // namespace gp_cuda

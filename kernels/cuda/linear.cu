@@ -1,0 +1,86 @@
+/**
+ * linear and linear_swiglu: which product serves. Decoding steps go to gemm_decode; the rest to gemm_hopper
+ * where the GPU and the shape allow it, else to gemm. A low-rank addition first has its s = x Aᵀ made, by the
+ * same product, on the tiles that have image rows.
+ */
+#include "kernels/cuda/gemm.h"
+
+namespace gp_cuda {
+
+/** Whether pairs of columns lie at even offsets from 8-byte boundaries. */
+static bool pairs_fit(const void *base, int64_t stride, size_t element) {
+    return base == nullptr || (reinterpret_cast<uintptr_t>(base) % (2 * element) == 0 && stride % 2 == 0);
+}
+
+static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decode) {
+    if (product.rows <= 0) return;
+    product.pairs = pairs_fit(product.y, product.y_stride, 4) &&
+                    pairs_fit(product.y_operand, product.y_stride, 2) &&
+                    pairs_fit(product.residual, product.residual_stride, 4);
+    if (decode)
+        gemm_decode(backend, product, swiglu);
+    else if (!of(backend).hopper || !gemm_hopper(backend, product, swiglu))
+        gemm(backend, product, swiglu);
+}
+
+/** The weight with its addition, whose s is computed here. */
+static Weight prepare(gp_backend *backend, const Gemm &product, const gp_matrix &weight,
+                      const gp_partial_lora *lora, bool decode) {
+    Weight ready = {static_cast<const uint16_t *>(weight.data), weight.stride, nullptr, 0, nullptr, 0, 0};
+    if (lora == nullptr) return ready;
+    Gemm s = {};
+    s.x = product.x;
+    s.rows = product.rows;
+    s.x_stride = product.x_stride;
+    s.depth = product.depth;
+    s.columns = static_cast<int>(lora->a.rows);
+    s.weight[0].w = static_cast<const uint16_t *>(lora->a.data);
+    s.weight[0].w_stride = lora->a.stride;
+    s.image_row = lora->image_row;
+    s.image_rows_alone = true;
+    s.y_operand = bits_of(lora->scratch);
+    s.y_stride = gp_operand_width(lora->a.rows);
+    multiply(backend, s, false, decode);
+    ready.s = s.y_operand;
+    ready.s_stride = s.y_stride;
+    ready.b = static_cast<const uint16_t *>(lora->b.data);
+    ready.b_stride = lora->b.stride;
+    ready.rank = s.columns;
+    return ready;
+}
+
+void linear(gp_backend *backend, const gp_linear *linear) {
+    Gemm product = {};
+    product.x = bits_of(linear->x);
+    product.rows = linear->rows;
+    product.x_stride = linear->x_stride != 0 ? linear->x_stride : linear->weight.columns;
+    product.depth = static_cast<int>(linear->weight.columns);
+    product.columns = static_cast<int>(linear->weight.rows);
+    product.weight[0] = prepare(backend, product, linear->weight, linear->lora, linear->decode);
+    product.image_row = linear->lora != nullptr ? linear->lora->image_row : nullptr;
+    product.bias = linear->bias;
+    product.activation = linear->activation;
+    product.residual = linear->residual;
+    product.residual_stride = linear->residual_stride != 0 ? linear->residual_stride : linear->weight.rows;
+    product.y = linear->y;
+    product.y_operand = bits_of(linear->y_operand);
+    product.y_stride = linear->y_stride != 0 ? linear->y_stride : linear->weight.rows;
+    multiply(backend, product, false, linear->decode);
+}
+
+void linear_swiglu(gp_backend *backend, const gp_linear_swiglu *linear) {
+    Gemm product = {};
+    product.x = bits_of(linear->x);
+    product.rows = linear->rows;
+    product.x_stride = linear->w1.columns;
+    product.depth = static_cast<int>(linear->w1.columns);
+    product.columns = static_cast<int>(linear->w1.rows);
+    product.weight[0] = prepare(backend, product, linear->w1, linear->lora1, linear->decode);
+    product.weight[1] = prepare(backend, product, linear->w3, linear->lora3, linear->decode);
+    product.image_row = linear->lora1 != nullptr ? linear->lora1->image_row : nullptr;
+    product.y_operand = bits_of(linear->y);
+    product.y_stride = linear->w1.rows;
+    multiply(backend, product, true, linear->decode);
+}
+
+} // namespace gp_cuda
