@@ -1,7 +1,7 @@
 /** Activations on the device, as ops.h defines them. */
 #pragma once
 
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
 
 namespace gp_cuda {
 

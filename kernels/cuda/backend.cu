@@ -1,5 +1,5 @@
 /** Opens the first GPU: is there a driver, is there a GPU, is it new enough; and closes it. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/operations.h"
 
 extern "C" {

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
 
 namespace gp_cuda {
 

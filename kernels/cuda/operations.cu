@@ -1,7 +1,7 @@
 /** The CUDA backend's table of operations, and what memory means on a GPU. */
 #include "kernels/cuda/operations.h"
 
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
 
 extern "C" {
 #include "kernels/base/memory.h"

@@ -250,7 +250,7 @@ static unsigned first_row(unsigned warp) {
 static void check_operand(Operand operand, unsigned rows, const char *which, Place place) {
     chunks(operand, rows, [&](uint32_t address) {
         unsigned char *chunk = shared_pointer(address, 16, 16, which, place);
-        check_access(chunk, 16, 16, Access::AsyncRead, place);
+        check_access(chunk, 16, 16, Access::Operand, place);
         use_operand(address - kSharedBase, 16, 1);
     });
 }
@@ -348,6 +348,9 @@ void wgmma_wait(unsigned left, Place place) {
             groups.erase(groups.begin());
         }
         products[warp].fenced = false;
+        for (unsigned lane = 0; lane < kWarp; lane++)
+            thread_of(warp * kWarp + lane).clock[products_entry(warp)] = products_time[warp];
+        products_time[warp]++;
     });
 }
 

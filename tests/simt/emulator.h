@@ -33,7 +33,7 @@ struct Place {
     int line;
 };
 
-/** Vector clocks have one entry per thread of the block and one for the asynchronous proxy. */
+/** Vector clocks have one entry per thread of the block, one for the asynchronous proxy, one per warp for its wgmma. */
 using Clocks = std::vector<uint32_t>;
 
 struct Context; // a fibre's saved registers
@@ -123,7 +123,7 @@ unsigned char *shared_pointer(uint32_t address, size_t bytes, size_t alignment, 
 void allow(const void *begin, size_t bytes, bool writable);
 void disallow(const void *begin);
 
-enum class Access { Read, Write, AsyncRead, AsyncWrite };
+enum class Access { Read, Write, Operand, AsyncWrite }; // Operand: read by a wgmma of the warp
 /** Checks an access by the running thread, as its loads and stores are checked; place is for the report. */
 void check_access(const void *pointer, size_t bytes, size_t alignment, Access access, Place place);
 /** Checks an atomic's target. Atomics order nothing, and race with nothing but ordinary accesses. */
@@ -139,6 +139,9 @@ void reset_shared(size_t bytes);
 /** The asynchronous proxy's time, raised at each landing. */
 extern uint32_t proxy_time;
 unsigned proxy_entry();
+/** The time of a warp's wgmma, raised at each wait: what they read before is known to those who know of the wait. */
+extern uint32_t products_time[kThreadsMax / kWarp];
+unsigned products_entry(unsigned warp);
 
 /* Not instrumented, since their targets are checked by check_atomic. */
 template <typename T> __attribute__((no_sanitize("thread"), noinline)) T atomic_add(T *target, T value) {

@@ -26,10 +26,10 @@ struct Granule {
 static unsigned char *shared; // kSharedMax bytes at a 1024-byte boundary, unreadable memory around
 static size_t shared_bytes;
 static Granule granules[kGranules];
-/* The last read of each warp: its time · 32 + lane. */
-static uint32_t *reads; // [granules][warps of the block]
+/* The last read of each warp's threads: its time · 32 + lane; and of its wgmma: its products' time. */
+static uint32_t *reads; // [granules][2 · warps of the block]
 static unsigned warps;
-uint32_t proxy_time;
+uint32_t proxy_time, products_time[kThreadsMax / kWarp];
 
 bool on_stack(const void *pointer);
 
@@ -42,6 +42,10 @@ static Region recent;
 
 unsigned proxy_entry() {
     return thread_count();
+}
+
+unsigned products_entry(unsigned warp) {
+    return thread_count() + 1 + warp;
 }
 
 static void map_shared() {
@@ -57,7 +61,7 @@ static void map_shared() {
         perror("simt: mprotect of shared memory");
         exit(1);
     }
-    reads = (uint32_t *)malloc((size_t)kGranules * kWarpsMax * sizeof *reads);
+    reads = (uint32_t *)malloc((size_t)kGranules * 2 * kWarpsMax * sizeof *reads);
     if (reads == nullptr) exit(1);
 }
 
@@ -71,9 +75,10 @@ void reset_shared(size_t bytes) {
     warps = (thread_count() + kWarp - 1) / kWarp;
     size_t count = (bytes + kGranule - 1) / kGranule;
     memset(granules, 0, count * sizeof *granules);
-    memset(reads, 0, count * warps * sizeof *reads);
+    memset(reads, 0, count * 2 * warps * sizeof *reads);
     memset(shared, 0xFF, bytes); // NaN in every format
     proxy_time = 1;
+    for (uint32_t &time : products_time) time = 1;
 }
 
 /* ---- places ---- */
@@ -81,14 +86,9 @@ void reset_shared(size_t bytes) {
 /** "file:line" of a code address, by addr2line; the address itself where that is not there. */
 static std::string line_of(const void *address) {
     char command[256], text[512] = "";
-    uintptr_t base = 0;
-    if (FILE *maps = fopen("/proc/self/maps", "r")) {
-        unsigned long begin = 0;
-        if (fscanf(maps, "%lx-", &begin) == 1) base = begin;
-        fclose(maps);
-    }
     extern char executable_start __asm__("__executable_start");
-    base = (uintptr_t)&executable_start;
+    auto start = (uintptr_t)&executable_start;
+    uintptr_t base = start > 0x10000000u ? start : 0; // one that is not position-independent starts low
     snprintf(command, sizeof command, "addr2line -e /proc/%d/exe 0x%lx 2>/dev/null", (int)getpid(),
              (unsigned long)((uintptr_t)address - 1 - base));
     if (FILE *pipe = popen(command, "r")) {
@@ -144,7 +144,7 @@ static void check_shared(size_t offset, size_t bytes, Access access, Place place
     uint32_t now = self->clock[self->id];
     for (size_t i = first; i < end; i++) {
         Granule &granule = granules[i];
-        uint32_t *readers = reads + i * warps;
+        uint32_t *readers = reads + i * 2 * warps;
         if (granule.copies > 0)
             fail("%s: offset %zu of shared memory is the target of an asynchronous copy that has not been "
                  "waited for",
@@ -156,7 +156,7 @@ static void check_shared(size_t offset, size_t bytes, Access access, Place place
             if (!granule.written)
                 fail("%s: offset %zu of shared memory is read, but nobody wrote it",
                      text_of(place, code).c_str(), i * kGranule);
-            if (access == Access::AsyncRead && !granule.by_proxy) {
+            if (access == Access::Operand && !granule.by_proxy) {
                 const Thread &writer = thread_of(granule.writer);
                 if (granule.write_time > writer.proxy_fence)
                     fail("%s: offset %zu of shared memory is read by the asynchronous proxy; thread %u wrote "
@@ -164,7 +164,10 @@ static void check_shared(size_t offset, size_t bytes, Access access, Place place
                          "fence.proxy.async since",
                          text_of(place, code).c_str(), i * kGranule, granule.writer);
             }
-            readers[warp] = now * kWarp + self->id % kWarp;
+            if (access == Access::Operand)
+                readers[warps + warp] = products_time[warp];
+            else
+                readers[warp] = now * kWarp + self->id % kWarp;
             continue;
         }
         if (granule.operands > 0)
@@ -177,7 +180,12 @@ static void check_shared(size_t offset, size_t bytes, Access access, Place place
                 fail("%s: race at offset %zu of shared memory: written, while thread %u's read is not "
                      "ordered before",
                      text_of(place, code).c_str(), i * kGranule, reader);
-            readers[w] = 0;
+            if (readers[warps + w] != 0 && self->clock[products_entry(w)] < readers[warps + w])
+                fail("%s: race at offset %zu of shared memory: written, while a wgmma of warp %u that reads "
+                     "it is not known "
+                     "to have ended",
+                     text_of(place, code).c_str(), i * kGranule, w);
+            readers[w] = readers[warps + w] = 0;
         }
         granule.written = true;
         granule.by_proxy = false;

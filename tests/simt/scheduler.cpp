@@ -280,7 +280,7 @@ static void run_block() {
             thread.id = id;
             thread.index = {id % current.block.x, id / current.block.x % current.block.y,
                             id / current.block.x / current.block.y};
-            thread.clock.assign(count + 1, 0);
+            thread.clock.assign(count + 1 + warps.size(), 0);
             thread.clock[id] = 1;
             thread.proxy_fence = 0;
             thread.open_copies.clear();

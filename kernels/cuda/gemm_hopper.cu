@@ -1,0 +1,244 @@
+/**
+ * The product of many rows on Hopper: y = finish(x Wᵀ + s Bᵀ) by tensor copies and wgmma.
+ *
+ * Persistent blocks of three warpgroups, one a processor. One thread of the first copies boxes [128 rows of x
+ * | kTileN rows of W] × 64 along k into a ring of stages, each with a mbarrier that counts its bytes; the two
+ * others multiply 64 rows each, 64 × kTileN sums in registers, one stage of four wgmma m64nNk16 in flight
+ * while the one before it is given back. While they finish a tile, the ring already fills for the next. The
+ * addition of rank R is R/64 more stages of [s | B]; tiles without image rows leave them out (partial LoRA in
+ * one pass, arXiv 2401.16420).
+ *
+ * SwiGLU: kTileN/2 rows of W1 and of W3 a stage, two products of half the width; then the two additions one
+ * after the other.
+ *
+ * Tiles 128 × 256, 48 KB a stage, four stages: 4.2 MFLOP against 48 KB from L2, 87 operations a byte, which
+ * at 790 TFLOP/s asks 9 TB/s of L2 in all; narrower for narrow results. Tiles go through x in groups of eight
+ * row tiles, so that what is read together stays in L2. Operations 2·rows·columns·(depth + rank).
+ */
+#include "kernels/cuda/epilogue.cuh"
+
+#include <ptx/registers.cuh>
+#include <ptx/tensor_copy.cuh>
+#include <ptx/wgmma.cuh>
+
+namespace gp_cuda {
+
+constexpr int kTileM = 128, kDepth = 64, kGroup = 8, kThreads = 384, kConsumerWarps = 8;
+constexpr int kXBytes = kTileM * kDepth * 2;
+constexpr int kProducerRegisters = 40, kConsumerRegisters = 232; // 128·40 + 256·232 ≤ 65,536
+
+/** The maps of x and of the weights and additions. */
+struct Maps {
+    tensor_map x, w[2], s[2], b[2];
+};
+
+template <int kTileN> constexpr int kStagesFor = kTileN == 256 ? 4 : 6;
+
+/** The tile's place: groups of kGroup row tiles, in them column by column. */
+__device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int &m, int &n) {
+    int group = tile / (kGroup * tiles_n), in_group = tile % (kGroup * tiles_n);
+    int height = min(kGroup, tiles_m - group * kGroup);
+    m = group * kGroup + in_group % height;
+    n = in_group / height;
+}
+
+/** Whether rows first … of the tile are the image's; all lanes of a warp ask together. */
+__device__ __forceinline__ bool has_image_rows(const Gemm &product, int64_t first, int lane) {
+    if (product.image_row == nullptr) return false;
+    bool image = false;
+    for (int row = lane; row < kTileM; row += 32)
+        image = image || (first + row < product.rows && product.image_row[first + row] != 0);
+    return __any_sync(0xFFFFFFFFu, image) != 0;
+}
+
+/** Stages of x·W and of the two additions in a tile. */
+struct Parts {
+    int main, added[2];
+    __device__ int all() const { return main + added[0] + added[1]; }
+};
+
+__device__ __forceinline__ Parts parts_of(const Gemm &product, bool swiglu, bool image) {
+    Parts parts = {(product.depth + kDepth - 1) / kDepth, {0, 0}};
+    if (!image) return parts;
+    for (int half = 0; half < (swiglu ? 2 : 1); half++)
+        if (product.weight[half].s != nullptr)
+            parts.added[half] = (product.weight[half].rank + kDepth - 1) / kDepth;
+    return parts;
+}
+
+/** A number that a lambda takes as a type. */
+template <int number> struct Constant { static constexpr int value = number; };
+
+template <int n, int count>
+__device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint64_t b) {
+    if constexpr (n == 64)
+        product_n64<false>(d, a, b, true);
+    else if constexpr (n == 128)
+        product_n128<false>(d, a, b, true);
+    else
+        product_n256<false>(d, a, b, true);
+}
+
+template <bool kSwiglu, int kTileN>
+static __global__ void __launch_bounds__(kThreads, 1)
+    multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps) {
+    constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
+    constexpr int kWidth = kTileN / kFactors; // columns of y
+    constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
+    unsigned char *shared = shared_memory<unsigned char>();
+    mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes), *empty = full + kStages;
+    const int thread = threadIdx.x, lane = thread % 32, warpgroup = thread / 128;
+    const int tiles_m = static_cast<int>((product.rows + kTileM - 1) / kTileM);
+    const int tiles_n = (product.columns + kWidth - 1) / kWidth, tiles = tiles_m * tiles_n;
+    if (thread == 0) {
+        for (int stage = 0; stage < kStages; stage++) {
+            mbarrier_init(full + stage, 1);
+            mbarrier_init(empty + stage, kConsumerWarps);
+        }
+        fence_mbarrier_init();
+    }
+    __syncthreads();
+
+    if (warpgroup == 0) {
+        give_registers<kProducerRegisters>();
+        if (thread >= 32) return;
+        int slot = 0;
+        unsigned phase = 1; // the first pass finds every stage empty
+        for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+            int m, n;
+            place_of(tile, tiles_m, tiles_n, m, n);
+            bool image = has_image_rows(product, static_cast<int64_t>(m) * kTileM, lane);
+            if (product.image_rows_alone && !image) continue;
+            Parts parts = parts_of(product, kSwiglu, image);
+            if (lane == 0)
+                for (int stage = 0; stage < parts.all(); stage++) {
+                    bool main = stage < parts.main;
+                    int half = !main && stage >= parts.main + parts.added[0] ? 1 : 0;
+                    int k = (main ? stage : stage - parts.main - (half == 1 ? parts.added[0] : 0)) * kDepth;
+                    unsigned char *x_box = shared + slot * kStageBytes;
+                    mbarrier_wait(empty + slot, phase);
+                    mbarrier_arrive_expect(full + slot, kXBytes + (main ? kFactors : 1) * kWBytes);
+                    tensor_load(main ? &maps.x : &maps.s[half], x_box, k, m * kTileM, full + slot);
+                    for (int factor = 0; factor < kFactors; factor++)
+                        if (main || factor == half)
+                            tensor_load(main ? &maps.w[factor] : &maps.b[half],
+                                        x_box + kXBytes + factor * kWBytes, k, n * kWidth, full + slot);
+                    if (++slot == kStages) {
+                        slot = 0;
+                        phase ^= 1;
+                    }
+                }
+        }
+    } else {
+        take_registers<kConsumerRegisters>();
+        const int consumer = warpgroup - 1, warp = thread / 32 % 4;
+        float sums[kFactors][kWidth / 2];
+        int slot = 0;
+        unsigned phase = 0;
+        for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+            int m, n;
+            place_of(tile, tiles_m, tiles_n, m, n);
+            const int64_t first_row = static_cast<int64_t>(m) * kTileM;
+            bool image = has_image_rows(product, first_row, lane);
+            if (product.image_rows_alone && !image) continue;
+            Parts parts = parts_of(product, kSwiglu, image);
+            int before = -1; // the slot whose products are under way
+#pragma unroll
+            for (int factor = 0; factor < kFactors; factor++)
+#pragma unroll
+                for (int i = 0; i < kWidth / 2; i++) sums[factor][i] = 0;
+            /* `count` stages, of which factors first … last − 1 take part. */
+            auto run_stages = [&](int count, auto first, auto last) {
+                for (int stage = 0; stage < count; stage++) {
+                    const unsigned char *x_box = shared + slot * kStageBytes + consumer * (kXBytes / 2);
+                    const unsigned char *w_box = shared + slot * kStageBytes + kXBytes;
+                    mbarrier_wait(full + slot, phase);
+                    products_fence();
+#pragma unroll
+                    for (int k = 0; k < kDepth / 16; k++)
+#pragma unroll
+                        for (int factor = first.value; factor < last.value; factor++)
+                            product_step<kWidth>(
+                                sums[factor], operand_descriptor(x_box + 32 * k, 0, 1024),
+                                operand_descriptor(w_box + factor * kWBytes + 32 * k, 0, 1024));
+                    products_commit();
+                    products_wait<1>();
+                    if (before >= 0 && lane == 0) mbarrier_arrive(empty + before);
+                    before = slot;
+                    if (++slot == kStages) {
+                        slot = 0;
+                        phase ^= 1;
+                    }
+                }
+            };
+            if constexpr (kSwiglu) {
+                run_stages(parts.main, Constant<0>(), Constant<2>());
+                run_stages(parts.added[0], Constant<0>(), Constant<1>());
+                run_stages(parts.added[1], Constant<1>(), Constant<2>());
+            } else {
+                run_stages(parts.all(), Constant<0>(), Constant<1>());
+            }
+            products_wait<0>();
+            if (lane == 0) mbarrier_arrive(empty + before);
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int64_t row = first_row + consumer * 64 + warp * 16 + half * 8 + lane / 4;
+                if (row >= product.rows) continue;
+#pragma unroll
+                for (int j = 0; j < kWidth / 8; j++) {
+                    int column = n * kWidth + j * 8 + lane % 4 * 2;
+                    if (column >= product.columns) continue;
+                    float first = sums[0][4 * j + 2 * half], second = sums[0][4 * j + 2 * half + 1];
+                    if (kSwiglu) {
+                        first = silu(first) * sums[kFactors - 1][4 * j + 2 * half];
+                        second = silu(second) * sums[kFactors - 1][4 * j + 2 * half + 1];
+                    }
+                    finish_pair(product, row, column, first, second);
+                }
+            }
+        }
+    }
+}
+
+template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const Gemm &product) {
+    constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
+    constexpr size_t kShared =
+        static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier));
+    static_assert(kShared <= 227 * 1024, "the ring");
+    Maps maps = {};
+    uint64_t rows = static_cast<uint64_t>(product.rows), columns = static_cast<uint64_t>(product.columns);
+    uint64_t depth = static_cast<uint64_t>(product.depth);
+    bool fits = encode_map(&maps.x, product.x, rows, depth, static_cast<uint64_t>(product.x_stride), kTileM);
+    for (int half = 0; half < (kSwiglu ? 2 : 1) && fits; half++) {
+        const Weight &weight = product.weight[half];
+        fits = encode_map(&maps.w[half], weight.w, columns, depth, static_cast<uint64_t>(weight.w_stride),
+                          kWidth);
+        if (weight.s == nullptr) continue;
+        uint64_t rank = static_cast<uint64_t>(weight.rank);
+        fits =
+            fits &&
+            encode_map(&maps.s[half], weight.s, rows, rank, static_cast<uint64_t>(weight.s_stride), kTileM) &&
+            encode_map(&maps.b[half], weight.b, columns, rank, static_cast<uint64_t>(weight.b_stride),
+                       kWidth);
+    }
+    if (!fits) return false;
+    unsigned tiles = blocks_for(product.rows, kTileM) * blocks_for(product.columns, kWidth);
+    unsigned processors = static_cast<unsigned>(of(backend).processors);
+    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN>), tiles < processors ? tiles : processors, kThreads,
+           kShared, product, maps);
+    return true;
+}
+
+/*
+ * The width of a tile depends on the result's columns alone: those that waste least, narrow ones where the
+ * result is narrow, since a tile has 128 rows and 132 processors want work.
+ */
+bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu) {
+    if (swiglu)
+        return product.columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
+    if (product.columns <= 768) return run<false, 64>(backend, product);
+    if (product.columns <= 1536 || product.columns % 256 == 128) return run<false, 128>(backend, product);
+    return run<false, 256>(backend, product);
+}
+
+} // namespace gp_cuda
