@@ -10,9 +10,10 @@
  *
  * Costs, of one sequence and head: 4·queries·keys·head_dim operations; q, k, v and y once from memory, k and
  * v queries/128 times from the second-level cache. Vision encoder (1601², width 64, 16 heads): 10.5 Gflop and
- * 13 MB a view, 50 µs of an A100's 312 Tflop/s (not reached: 2^x alone, 41 M of them at 16 a cycle and SM,
- * takes 17 µs) against 7 µs of memory. Mask decoder: tokens to image (7 × 4096, width 16, 8 heads) reads 2.1
- * MB, 1 µs, and has 59 Mflop; image to tokens (4096 × 7) the same: launches cost more.
+ * 13 MB a view: 34 µs of an A100's 312 Tflop/s, to which 41 M of 2^x, 17 µs at 16 a cycle and SM, come where
+ * they do not overlap; 7 µs of its memory. Mask decoder, tokens to image (7 × 4096, width 16, 8 heads): 2.1
+ * MB of keys and values, 1 µs, and 15 Mflop; but 8 blocks a mask, of which every warp has 16 tiles to go
+ * through, so that latency counts. Image to tokens (4096 × 7): 2.1 MB of q and y; its launch costs more.
  */
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/cuda.h"

@@ -105,8 +105,8 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
 }
 
 /** Query heads in x, sequences in y; a thread has two columns. */
-static __global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_constant__ Decode a,
-                                                                     const __grid_constant__ Steps steps) {
+__global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_constant__ Decode a,
+                                                              const __grid_constant__ Steps steps) {
     const Step &step = steps.at[blockIdx.y];
     const int head = static_cast<int>(blockIdx.x), heads = a.cache.kv_heads * a.group, dim = a.cache.head_dim;
     const int column = 2 * static_cast<int>(threadIdx.x), splits = (step.length + kSplit - 1) / kSplit;

@@ -6,11 +6,11 @@
  * values are gathered from the map by cp.async, 2·head_dim bytes each; positions beyond the map take
  * `padding`, rounded to bf16, by ordinary stores. Pooled queries are made as they are read.
  *
- * Costs at head width 72, of the encoder's 1024² input: 4·queries·keys·72 operations a window and head; qkv
- * read once where a window has at most 128 queries. Windows of 8² on 256² (2 heads): 57 MB and 19 MB out,
- * 2.4 Gflop: 37 µs of an A100's memory, 16 of an H200's. 4² on 128² (4 heads): 38 MB, 18 µs and 8. 16² on
- * 64² (8 heads): 19 MB, 9 µs and 4; 2.4 Gflop. All 4096 keys (8 heads): 39 Gflop, 124 µs of an A100's 312
- * Tflop/s, and 134 M of 2^x, 78 µs at 16 a cycle and SM: about 0.25 ms are to be expected.
+ * Costs at head width 72, of the encoder's 1024² input: 4·queries·keys·72 operations a window and head (80/72
+ * of that for mma); qkv read once where a window has at most 128 queries. Windows of 8² on 256² (2 heads): 57
+ * MB and 19 MB out, 2.4 Gflop: 37 µs of an A100's memory, 16 of an H200's. 4² on 128² (4 heads): 38 MB, 18 µs
+ * and 8. 16² on 64² (8 heads): 19 MB, 9 µs and 4; 2.4 Gflop. All 4096 keys (8 heads): 39 Gflop, 124 µs of an
+ * A100's 312 Tflop/s, and 134 M of 2^x, 55 µs at 16 a cycle and SM.
  */
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/cuda.h"
@@ -52,7 +52,8 @@ __device__ __forceinline__ uint4 padding_chunk(const float *padding) {
 }
 
 template <int kWidth, int kTiles, int kWarps, int kKeys>
-__global__ __launch_bounds__(32 * kWarps, kWarps >= 8 ? 1 : 2) void attend_windows(const __grid_constant__ Windows a) {
+__global__ __launch_bounds__(32 * kWarps,
+                             kWarps >= 8 ? 1 : 2) void attend_windows(const __grid_constant__ Windows a) {
     constexpr int kThreads = 32 * kWarps, kChunks = kWidth / 8, kCopies = kKeys * kChunks;
     const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
     const int chunk = block % a.chunks, head = block / a.chunks % a.heads,
