@@ -134,6 +134,7 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                       const gp_sequence *sequences, int sequence_count, bool decode) {
     const gp_ops *ops = backend->ops;
     int hidden = language->config.hidden_size;
+    /* Decoded rows are text: no LoRA for them. */
     gp_partial_lora qkv_lora = lora_of(&layer->wqkv, buffers, buffers->lora1);
     gp_partial_lora out_lora = lora_of(&layer->wo, buffers, buffers->lora1);
     gp_apply_norm(backend, &layer->attention_norm, buffers->x, rows, hidden, language->config.rms_norm_eps,
@@ -141,7 +142,7 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->normed,
                                       .rows = rows,
                                       .weight = layer->wqkv.weight,
-                                      .lora = &qkv_lora,
+                                      .lora = decode ? NULL : &qkv_lora,
                                       .decode = decode,
                                       .y_operand = buffers->qkv});
     ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
@@ -163,7 +164,7 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->attended,
                                       .rows = rows,
                                       .weight = layer->wo.weight,
-                                      .lora = &out_lora,
+                                      .lora = decode ? NULL : &out_lora,
                                       .residual = buffers->x,
                                       .decode = decode,
                                       .y = buffers->x});
@@ -181,14 +182,14 @@ static void feed_forward(const gp_language *language, const gp_language_layer *l
                                                     .rows = rows,
                                                     .w1 = layer->w1.weight,
                                                     .w3 = layer->w3.weight,
-                                                    .lora1 = &lora1,
-                                                    .lora3 = &lora3,
+                                                    .lora1 = decode ? NULL : &lora1,
+                                                    .lora3 = decode ? NULL : &lora3,
                                                     .decode = decode,
                                                     .y = buffers->hidden});
     ops->linear(backend, &(gp_linear){.x = buffers->hidden,
                                       .rows = rows,
                                       .weight = layer->w2.weight,
-                                      .lora = &lora2,
+                                      .lora = decode ? NULL : &lora2,
                                       .residual = buffers->x,
                                       .decode = decode,
                                       .y = buffers->x});

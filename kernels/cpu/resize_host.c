@@ -1,6 +1,7 @@
 /** Host functions that every backend shares: scratch sizes of the resizes, and the bicubic one for position
  * embeddings. */
-#include "kernels/cpu/resize.h"
+#include "kernels/base/resize.h"
+#include "kernels/ops.h"
 
 #include <math.h>
 

@@ -4,7 +4,7 @@
  * them. A pass that would change nothing is skipped.
  */
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/resize.h"
+#include "kernels/base/resize.h"
 
 #include <string.h>
 

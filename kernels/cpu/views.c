@@ -3,7 +3,7 @@
  * that a crop's numbers are the official ones to the bit and no resize divides again.
  */
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/resize.h"
+#include "kernels/base/resize.h"
 
 #include <string.h>
 

@@ -82,12 +82,11 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
         int depth = main ? product.depth : own.rank;
         load_rows<kThreads, kTileM>(x_tile, main ? product.x : own.s, main ? product.x_stride : own.s_stride,
                                     first_row, product.rows, k, depth);
-        if (!kSwiglu) {
+        if constexpr (!kSwiglu)
             load_rows<kThreads, kTileN>(w_tile, main ? own.w : own.b, main ? own.w_stride : own.b_stride,
                                         first_column, product.columns, k, depth);
-            return;
-        }
-        for (int i = thread; i < kTileN * 8; i += kThreads) { // rows 32·j … + 15 of W1, + 16 … + 31 of W3
+        for (int i = thread; kSwiglu && i < kTileN * 8;
+             i += kThreads) { // rows 32·j … + 15 of W1, + 16 … + 31 of W3
             int row = i / 8, chunk = i % 8, factor = row / 16 % 2;
             const Weight &weight = product.weight[factor];
             int column = first_column + row / 32 * 16 + row % 16, left = depth - (k + chunk * 8);

@@ -82,6 +82,7 @@ __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint
 template <bool kSwiglu, int kTileN>
 static __global__ void __launch_bounds__(kThreads, 1)
     multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps) {
+#if GP_HOPPER
     constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
     constexpr int kWidth = kTileN / kFactors; // columns of y
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
@@ -198,6 +199,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             }
         }
     }
+#endif
 }
 
 template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const Gemm &product) {

@@ -8,6 +8,13 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+/** Whether this pass of the compiler may use what sm_90a alone has; elsewhere such kernels are empty, and never launched. */
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define GP_HOPPER 1
+#else
+#define GP_HOPPER 0
+#endif
+
 /** The block's dynamic shared memory, at a 1024-byte boundary. There is no other shared memory. */
 template <typename T> __device__ __forceinline__ T *shared_memory() {
     extern __shared__ __align__(1024) unsigned char gp_shared_bytes[];

@@ -198,7 +198,9 @@ static void rotate(const gp_backend *backend, const float *x, const float *cosin
     }
 }
 
-enum { POSITIONS = 200, PAGES = 12 };
+/* Decoding backends may split the keys: 700 of them are several splits. MANY sequences are more than one
+ * launch may take. */
+enum { POSITIONS = 700, PAGES = 2 * ((POSITIONS + GP_PAGE_TOKENS - 1) / GP_PAGE_TOKENS), MANY = 70 };
 
 /** Two sequences in a packed batch, and what of them is in host memory. */
 typedef struct paged {
@@ -254,48 +256,92 @@ static void check_queries(const paged *p) {
             }
 }
 
-/** Single rows of both sequences as decoding steps, against pages that are full. */
+/**
+ * MANY decoding steps at once, single rows of both sequences against pages that are full; of them the first
+ * ones at the ends of pages and of splits. Each gives the bits that it gives alone.
+ */
 static void check_decoding(const paged *p, uint64_t *seed, gp_paged_attention attention,
                            const gp_sequence whole[2], const float *whole_y) {
     gp_backend *backend = p->backend;
     int64_t width = (int64_t)p->kv_heads * p->group * p->dim;
     size_t row_bytes = (size_t)width * gp_dtype_size(backend->operand);
+    const int ends[] = {p->lengths[0], p->lengths[1], 1, 64, 65, 128, 129, 300, 700};
+    const int end_count = sizeof ends / sizeof *ends, count = MANY;
     const gp_operand *q = attention.q;
-    gp_operand *packed = operands_on(backend, NULL, 2 * width), *y = operands_on(backend, NULL, 2 * width);
+    gp_operand *packed = operands_on(backend, NULL, count * width),
+               *y = operands_on(backend, NULL, count * width), *alone_y = operands_on(backend, NULL, width);
+    gp_sequence rows[MANY];
+    int of[MANY]; /* the sequence */
+    for (int i = 0; i < count; i++) {
+        int position = i < end_count ? ends[i] - 1 : POSITIONS;
+        of[i] = i == 1 || (i > 1 && p->lengths[1] > p->lengths[0]);
+        if (position >= p->lengths[of[i]]) position = random_between(seed, 0, p->lengths[of[i]] - 1);
+        rows[i] = (gp_sequence){i, 1, position, whole[of[i]].pages};
+        backend->ops->copy(backend, gp_operand_at(backend, packed, i * width),
+                           gp_operand_at(backend, q, (p->first_row[of[i]] + position) * width), row_bytes);
+    }
     attention.q = packed;
     attention.y = y;
     attention.decode = true;
-    for (int turn = 0; turn < 4; turn++) {
-        gp_sequence rows[2];
-        for (int s = 0; s < 2; s++) {
-            int position = turn == 0 ? p->lengths[s] - 1 : random_between(seed, 0, p->lengths[s] - 1);
-            rows[s] = (gp_sequence){s, 1, position, whole[s].pages};
-            backend->ops->copy(backend, gp_operand_at(backend, packed, s * width),
-                               gp_operand_at(backend, q, (p->first_row[s] + position) * width), row_bytes);
-        }
-        attention.sequences = rows;
-        attention.sequence_count = 2;
+    attention.sequences = rows;
+    attention.sequence_count = count;
+    backend->ops->paged_attention(backend, &attention);
+    const float *have = operands_from(backend, y, count * width);
+    for (int i = 0; i < count; i += i < end_count ? 1 : 7) {
+        int position = rows[i].first_position;
+        check_position(p, seed, of[i], position, have + i * width, "a decoding step's attention");
+        CHECK(backend->operand != GP_DTYPE_F32 ||
+                  memcmp(have + i * width, whole_y + (p->first_row[of[i]] + position) * width,
+                         (size_t)width * sizeof *have) == 0,
+              "on %s, which has one order, a decoding step differs", backend->name);
+        int mark = handed_out_count;
+        gp_sequence single = {0, 1, position, rows[i].pages};
+        attention.q = gp_operand_at(backend, packed, i * width);
+        attention.y = alone_y;
+        attention.sequences = &single;
+        attention.sequence_count = 1;
         backend->ops->paged_attention(backend, &attention);
-        const float *have = operands_from(backend, y, 2 * width);
-        for (int s = 0; s < 2; s++) {
-            int position = rows[s].first_position;
-            check_position(p, seed, s, position, have + s * width, "a decoding step's attention");
-            CHECK(backend->operand != GP_DTYPE_F32 ||
-                      memcmp(have + s * width, whole_y + (p->first_row[s] + position) * width,
-                             (size_t)width * sizeof *have) == 0,
-                  "on %s, which has one order, a decoding step differs", backend->name);
-        }
+        CHECK(memcmp(have + i * width, operands_from(backend, alone_y, width),
+                     (size_t)width * sizeof *have) == 0,
+              "%s: a decoding step of %d among %d differs from itself alone", backend->name, position, count);
+        release_memory_from(mark);
     }
 }
 
+/** The same prompts in MANY pieces, all in one call. */
+static void check_many_pieces(const paged *p, gp_rope_append append, gp_paged_attention attention,
+                              const gp_sequence whole[2], const float *whole_y, int64_t y_count) {
+    gp_backend *backend = p->backend;
+    gp_sequence pieces[2 * MANY];
+    int count = 0;
+    for (int s = 0; s < 2; s++) {
+        int step = (p->lengths[s] + MANY - 1) / MANY;
+        for (int done = 0; done < p->lengths[s]; done += step)
+            pieces[count++] = (gp_sequence){whole[s].first_row + done,
+                                            p->lengths[s] - done < step ? p->lengths[s] - done : step, done,
+                                            whole[s].pages};
+    }
+    append.cache.pages = attention.cache.pages =
+        on_backend(backend, NULL, PAGES * backend->ops->kv_page_bytes(p->kv_heads, p->dim));
+    attention.y = operands_on(backend, NULL, y_count);
+    append.sequences = attention.sequences = pieces;
+    append.sequence_count = attention.sequence_count = count;
+    backend->ops->rope_append(backend, &append);
+    backend->ops->paged_attention(backend, &attention);
+    CHECK(memcmp(whole_y, operands_from(backend, attention.y, y_count), (size_t)y_count * sizeof *whole_y) ==
+              0,
+          "%s: %d pieces in one call differ from whole prompts", backend->name, count);
+}
+
 /** Two sequences of a packed batch against pages in a shuffled order; then the same cut into pieces. */
-static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int group, int head_dim) {
+static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int group, int head_dim,
+                       int longest) {
     int dim = (int)width_for(backend, head_dim);
     paged p = {.backend = backend,
                .kv_heads = kv_heads,
                .group = group,
                .dim = dim,
-               .lengths = {random_between(seed, 1, POSITIONS), random_between(seed, 1, POSITIONS)},
+               .lengths = {longest, random_between(seed, 1, longest)},
                .scale = 1 / sqrtf((float)dim)};
     p.first_row[1] = p.lengths[0];
     int64_t width = (int64_t)kv_heads * (group + 2) * dim, rows = p.lengths[0] + p.lengths[1];
@@ -343,6 +389,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
                            whole + (p.first_row[s] + position) * kv_heads * group * (int64_t)dim,
                            "paged attention");
     check_decoding(&p, seed, attention, sequences, whole);
+    check_many_pieces(&p, append, attention, sequences, whole, y_count);
 
     /* Cut anywhere, down to one row at a time: the same bits. */
     append.cache.pages = attention.cache.pages = on_backend(backend, NULL, cache_bytes);
@@ -365,11 +412,23 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
 }
 
 static void test_all(uint64_t *seed, gp_backend **backends, int count) {
-    test_sequences(seed, backends, count, 2, 1601, 1601, 1, 64);
-    test_sequences(seed, backends, count, 3, 7, 1000, 8,
-                   16); /* the mask decoder's: tokens to image and back */
+    test_sequences(seed, backends, count, EMULATED ? 1 : 2, 1601, 1601, 1, 64);
+    /* The mask decoder's: tokens to image and back. */
+    test_sequences(seed, backends, count, 3, 7, 1000, 8, 16);
     test_sequences(seed, backends, count, 2, 300, 7, 8, 16);
+    test_sequences(seed, backends, count, 2, 7, 7, 8, 32);
     test_sequences(seed, backends, count, 1, 1, 1, 1, 128);
+    /* Few queries and many keys, at both ends of both. */
+    test_sequences(seed, backends, count, 2, 16, 256, 2, 32);
+    test_sequences(seed, backends, count, 1, 1, 777, 1, 24);
+    test_sequences(seed, backends, count, 1, 16, 255, 2, 16);
+    test_sequences(seed, backends, count, 1, 17, 300, 2, 32);
+    test_sequences(seed, backends, count, 1, 7, 1000, 1, 64);
+    static const int dims[] = {8, 16, 32, 64, 72, 80, 96, 128};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        test_sequences(seed, backends, count, 1, 150, 140, 2, dims[i]);
+        test_sequences(seed, backends, count, 2, 64, 65, 1, dims[i]);
+    }
     for (int i = 0; i < 10; i++)
         test_sequences(seed, backends, count, random_between(seed, 1, 3), random_between(seed, 1, 120),
                        random_between(seed, 1, 200), random_between(seed, 1, 4),
@@ -377,16 +436,26 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     test_window(seed, backends, count, 16, 16, 8, false, 2, 72);
     test_window(seed, backends, count, 20, 13, 8, true, 2,
                 72); /* windows that leave the map, odd width, pooled */
+    for (int pool = 0; pool < 2; pool++) {
+        test_window(seed, backends, count, 18, 15, 4, pool, 2, 72);
+        test_window(seed, backends, count, 30, 21, 16, pool, 1, 72);
+        test_window(seed, backends, count, 19, 16, 16, pool, 1, 128);
+    }
     test_window(seed, backends, count, 13, 11, 0, false, 3, 72);
+    test_window(seed, backends, count, 31, 23, 0, false, 1, 72);
     test_window(seed, backends, count, 12, 14, 0, true, 1, 36);
     for (int i = 0; i < 8; i++)
         test_window(seed, backends, count, random_between(seed, 2, 24), random_between(seed, 2, 24),
                     2 * random_between(seed, 1, 8), random_between(seed, 0, 1), random_between(seed, 1, 3),
                     random_between(seed, 1, 128));
     for (int i = 0; i < count; i++) {
-        test_pages(seed, backends[i], 1, 4, 128);
-        test_pages(seed, backends[i], 4, 1, 64);
-        test_pages(seed, backends[i], 2, random_between(seed, 1, 7), 2 * random_between(seed, 1, 64));
+        test_pages(seed, backends[i], 1, 4, 128, POSITIONS);
+        test_pages(seed, backends[i], 2, 1, 64, 300);
+        test_pages(seed, backends[i], 2, 3, 72, random_between(seed, 1, 200));
+        test_pages(seed, backends[i], 1, 8, 32, random_between(seed, 1, 200));
+        test_pages(seed, backends[i], 1, 20, 16, random_between(seed, 1, 130));
+        test_pages(seed, backends[i], 2, random_between(seed, 1, 7), 2 * random_between(seed, 1, 64),
+                   random_between(seed, 1, 200));
     }
 }
 

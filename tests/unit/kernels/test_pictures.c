@@ -59,7 +59,7 @@ static int whole(const json_t *json, const char *field, int index) {
 static void test_pillow(gp_backend *backend, const char *path) {
     json_t *cases = json_load_file(path, 0, NULL);
     REQUIRE(json_array_size(cases) > 5, "%s holds no cases", path);
-    for (size_t i = 0; i < json_array_size(cases); i++) {
+    for (size_t i = 0; i < json_array_size(cases); i += EMULATED ? 3 : 1) {
         const json_t *one = json_array_get(cases, i);
         int sw = whole(one, "source", 0), sh = whole(one, "source", 1), w = whole(one, "target", 0),
             h = whole(one, "target", 1);
@@ -74,7 +74,7 @@ static void test_divider(gp_backend *backend, const char *path) {
     json_t *root = json_load_file(path, 0, NULL);
     const json_t *cases = json_object_get(root, "cases");
     REQUIRE(json_array_size(cases) > 100, "%s holds no cases", path);
-    for (size_t i = 0; i < json_array_size(cases); i++) {
+    for (size_t i = 0; i < json_array_size(cases); i += EMULATED ? 40 : 1) {
         const json_t *one = json_array_get(cases, i);
         int width = whole(one, "width", -1), height = whole(one, "height", -1),
             crops = whole(one, "hd_num", -1);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <tuple>
 
+#define GP_HOPPER 1
 #define __global__
 #define __device__
 #define __host__
@@ -189,6 +190,16 @@ inline float __int_as_float(int bits) {
 }
 inline int __float_as_int(float value) {
     return (int)__float_as_uint(value);
+}
+inline long long __double_as_longlong(double value) {
+    long long bits;
+    memcpy(&bits, &value, 8);
+    return bits;
+}
+inline double __longlong_as_double(long long bits) {
+    double value;
+    memcpy(&value, &bits, 8);
+    return value;
 }
 inline int __popc(uint32_t value) {
     return __builtin_popcount(value);

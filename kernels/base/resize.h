@@ -1,9 +1,15 @@
 /** What the resizes share: the taps of a target position, and the weights of the cubic kernel. */
 #pragma once
 
-#include "kernels/ops.h"
-
 #include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define GP_BOTH_SIDES __host__ __device__
+#else
+#define GP_BOTH_SIDES
+#endif
 
 /** The source positions first … first + count − 1 that a target position is made of; weights stand elsewhere.
  */
@@ -24,7 +30,7 @@ static inline size_t gp_resize_taps_bytes(int source, int target, size_t weight_
     return (bytes + 7) / 8 * 8;
 }
 
-static inline int gp_clamp(int index, int size) {
+GP_BOTH_SIDES static inline int gp_clamp(int index, int size) {
     return index < 0 ? 0 : index >= size ? size - 1 : index;
 }
 
@@ -32,7 +38,7 @@ static inline int gp_clamp(int index, int size) {
  * The four weights of cubic convolution (A = −0.75, align_corners false) for target position `index`, and the
  * first of their source positions, which may lie outside: the caller clamps. In f32, as torch computes them.
  */
-static inline int gp_cubic_taps(float scale, int index, float weight[4]) {
+GP_BOTH_SIDES static inline int gp_cubic_taps(float scale, int index, float weight[4]) {
     const float a = -0.75f;
     float source = scale * ((float)index + 0.5f) - 0.5f, below = floorf(source), t = source - below;
     for (int i = 0; i < 4; i++) {

@@ -1,0 +1,154 @@
+/**
+ * The next token on the device: the largest logit, or a draw from the most likely ones, by one block.
+ *
+ * No sort: with weights exp((logit − largest)/temperature) in f32 (in `order`'s memory) and their sums in f64
+ * by a fixed order, the logit that ends the set (and then the one that is drawn) is found bit by bit: the
+ * largest key k of f32 in integer order with Σ weights of keys ≥ k at least what is asked. 32 passes over
+ * `count` keys from L2: 92,544 logits are 24 MB in all, ~60 µs for one processor; greedy is one pass. Equal
+ * logits count in the order of their index.
+ */
+#include "kernels/cuda/device.h"
+
+namespace gp_cuda {
+
+constexpr int kSampleThreads = 1024, kSampleWarps = kSampleThreads / 32;
+
+/** Larger for larger logits; −0 is 0. */
+__device__ __forceinline__ uint32_t key_of(float logit) {
+    uint32_t bits = __float_as_uint(logit + 0.0f);
+    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+/** Two words at a time: shuffles are of four bytes. */
+__device__ __forceinline__ double shuffle_double(double value, int lanes) {
+    unsigned long long bits = __double_as_longlong(value);
+    uint32_t low = __shfl_xor_sync(0xFFFFFFFFu, static_cast<uint32_t>(bits), lanes);
+    uint32_t high = __shfl_xor_sync(0xFFFFFFFFu, static_cast<uint32_t>(bits >> 32), lanes);
+    return __longlong_as_double(static_cast<long long>(static_cast<unsigned long long>(high) << 32 | low));
+}
+
+/** The sum over the block, in one order; everyone gets it. */
+__device__ __forceinline__ double sum_of_block(double value, double *shared) {
+    for (int lanes = 16; lanes > 0; lanes /= 2) value += shuffle_double(value, lanes);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    double total = 0;
+    for (int warp = 0; warp < kSampleWarps; warp++) total += shared[warp];
+    return total;
+}
+
+/** Σ weights of keys ≥ least. */
+__device__ __forceinline__ double mass_from(const gp_sample &sample, const float *weights, uint32_t least,
+                                            double *shared) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < sample.count; i += kSampleThreads)
+        if (key_of(sample.logits[i]) >= least) sum += static_cast<double>(weights[i]);
+    return sum_of_block(sum, shared);
+}
+
+/** The largest key with mass_from(key) ≥ wanted, or > wanted where `beyond`. */
+__device__ __forceinline__ uint32_t find_key(const gp_sample &sample, const float *weights, double wanted,
+                                             bool beyond, double *shared) {
+    uint32_t key = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        uint32_t candidate = key | 1u << bit;
+        double mass = mass_from(sample, weights, candidate, shared);
+        if (beyond ? mass > wanted : mass >= wanted) key = candidate;
+    }
+    return key;
+}
+
+static __global__ void __launch_bounds__(kSampleThreads)
+    choose_token(const __grid_constant__ gp_sample sample) {
+    double *shared = shared_memory<double>();                       // [warps]
+    auto *numbers = reinterpret_cast<int *>(shared + kSampleWarps); // [threads]
+    const int thread = threadIdx.x;
+
+    /* The largest, and the first of equals. */
+    uint32_t best = 0;
+    int at = sample.count;
+    for (int i = thread; i < sample.count; i += kSampleThreads) {
+        uint32_t key = key_of(sample.logits[i]);
+        if (key > best || at == sample.count) {
+            best = key;
+            at = i;
+        }
+    }
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        uint32_t other = __shfl_xor_sync(0xFFFFFFFFu, best, lanes);
+        int other_at = __shfl_xor_sync(0xFFFFFFFFu, at, lanes);
+        if (other > best || (other == best && other_at < at)) {
+            best = other;
+            at = other_at;
+        }
+    }
+    if (thread % 32 == 0) {
+        numbers[thread / 32] = static_cast<int>(best);
+        numbers[kSampleWarps + thread / 32] = at;
+    }
+    __syncthreads();
+    for (int warp = 0; warp < kSampleWarps; warp++) {
+        uint32_t other = static_cast<uint32_t>(numbers[warp]);
+        int other_at = numbers[kSampleWarps + warp];
+        if (other > best || (other == best && other_at < at)) {
+            best = other;
+            at = other_at;
+        }
+    }
+    if (sample.temperature <= 0) {
+        if (thread == 0) *sample.token = at;
+        return;
+    }
+
+    auto *weights = reinterpret_cast<float *>(sample.order);
+    const double scale = 1.0 / static_cast<double>(sample.temperature),
+                 largest = static_cast<double>(sample.logits[at]);
+    double own = 0;
+    for (int i = thread; i < sample.count; i += kSampleThreads) {
+        weights[i] = static_cast<float>(exp((static_cast<double>(sample.logits[i]) - largest) * scale));
+        own += static_cast<double>(weights[i]);
+    }
+    const double total = sum_of_block(own, shared);
+    /* The set: all keys above `last`, and as many of its own as are needed. */
+    const double wanted = static_cast<double>(sample.top_p) * total;
+    const uint32_t last = find_key(sample, weights, wanted, false, shared);
+    const double above_last = last == 0xFFFFFFFFu ? 0 : mass_from(sample, weights, last + 1, shared);
+    /* The drawn: the same search with its share of what is kept. */
+    int ties = 0;
+    for (int i = thread; i < sample.count; i += kSampleThreads) ties += key_of(sample.logits[i]) == last;
+    const double tied = mass_from(sample, weights, last, shared) - above_last;
+    const double count = sum_of_block(static_cast<double>(ties), shared);
+    const double each = count > 0 ? tied / count : 0; // equal logits have equal weights
+    double taken = each > 0 ? ceil((wanted - above_last) / each) : 1;
+    taken = fmin(fmax(taken, 1.0), fmax(count, 1.0));
+    const double kept = above_last + taken * each, target = static_cast<double>(sample.uniform) * kept;
+    uint32_t drawn = find_key(sample, weights, target, true, shared);
+    if (drawn < last) drawn = last;
+    const double before = drawn == 0xFFFFFFFFu ? 0 : mass_from(sample, weights, drawn + 1, shared);
+    int same = 0; // of this thread's run of neighbours
+    const int run = (sample.count + kSampleThreads - 1) / kSampleThreads, first = thread * run;
+    for (int i = first; i < min(first + run, sample.count); i++) same += key_of(sample.logits[i]) == drawn;
+    __syncthreads();
+    numbers[thread] = same;
+    __syncthreads();
+    int earlier = 0, all = 0;
+    for (int i = 0; i < kSampleThreads; i++) {
+        if (i < thread) earlier += numbers[i];
+        all += numbers[i];
+    }
+    const double mass = mass_from(sample, weights, drawn, shared) - before, weight = all > 0 ? mass / all : 0;
+    double place = weight > 0 ? floor((target - before) / weight) : 0;
+    place = fmin(fmax(place, 0.0), (drawn == last ? taken : static_cast<double>(all)) - 1);
+    int left = static_cast<int>(place) - earlier; // equals to pass over in this thread's run
+    if (left < 0 || left >= same) return;
+    for (int i = first; i < min(first + run, sample.count); i++)
+        if (key_of(sample.logits[i]) == drawn && left-- == 0) *sample.token = i;
+}
+
+void sample(gp_backend *backend, const gp_sample *sample) {
+    constexpr size_t kShared = kSampleWarps * sizeof(double) + kSampleThreads * sizeof(int);
+    GP_RUN(backend, choose_token, 1, kSampleThreads, kShared, *sample);
+}
+
+} // namespace gp_cuda
