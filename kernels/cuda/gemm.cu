@@ -64,7 +64,14 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
         for (int row = lane; row < kTileM; row += 32)
             image = image || (first_row + row < product.rows && product.image_row[first_row + row] != 0);
         image = __any_sync(0xFFFFFFFFu, image) != 0;
-        if (product.image_rows_alone && !image) return;
+        if (product.image_rows_alone && !image) { // the product that reads s may have larger tiles
+            for (int i = thread; i < kTileM * kColumns / 2; i += kThreads) {
+                int64_t row = first_row + i / (kColumns / 2);
+                int column = first_column + i % (kColumns / 2) * 2;
+                if (row < product.rows && column < product.columns) finish_pair(product, row, column, 0, 0);
+            }
+            return;
+        }
     }
     Plan plan = {(product.depth + kDepth - 1) / kDepth, {0, 0}};
     for (int half = 0; half < (kSwiglu ? 2 : 1); half++)

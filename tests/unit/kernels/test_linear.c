@@ -254,7 +254,7 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
 static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     static const int64_t shapes[][3] = {{1, 1, 1},     {1, 703, 512}, {13, 16, 256}, {12, 32, 257},
                                         {25, 33, 72},  {97, 129, 48}, {401, 40, 31}, {7, 300, 1030},
-                                        {2, 128, 512}, {64, 17, 5}};
+                                        {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2]);
     for (int i = 0; i < 20; i++)

@@ -24,7 +24,7 @@ static void forward(bench *b, int count, const int32_t *const *ids, const int *f
     const gp_ops *ops = b->backend->ops;
     gp_sequence sequences[2];
     int packed = 0;
-    bool decode = true; /* on this backend, a decoding step is a row like any other */
+    bool decode = true; /* of text rows one by one: on this backend, rows like any other */
     for (int s = 0; s < count; s++) {
         sequences[s] = (gp_sequence){packed, rows[s], first[s], tables[s].device_pages};
         uint8_t image_row[LENGTH];
@@ -34,7 +34,7 @@ static void forward(bench *b, int count, const int32_t *const *ids, const int *f
                     (size_t)rows[s] * sizeof(int32_t));
         ops->upload(b->backend, b->buffers.image_row + packed, image_row, (size_t)rows[s]);
         packed += rows[s];
-        decode = decode && rows[s] == 1;
+        decode = decode && rows[s] == 1 && image_row[0] == 0;
     }
     ops->embed(b->backend, &(gp_embed){language->embeddings, b->buffers.ids, packed, b->buffers.x});
     gp_language_forward(language, b->backend, &b->buffers, packed, sequences, count, &b->cache, decode);
