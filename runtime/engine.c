@@ -140,7 +140,6 @@ void gp_engine_close(gp_engine *engine) {
 
 bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
     if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(backend, status);
-    if (device == GP_DEVICE_AUTO && gp_backend_open_cuda(backend, NULL)) return true;
     return gp_backend_open_cpu(threads, backend, status);
 }
 

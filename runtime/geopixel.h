@@ -51,8 +51,7 @@ GP_API void gp_status_destroy(gp_status *status);
 typedef struct gp_engine gp_engine;
 
 typedef enum gp_device {
-    GP_DEVICE_AUTO, /* CUDA where the build has it, its operations are complete and a GPU is there; else CPU
-                     */
+    GP_DEVICE_AUTO, /* the CPU, until a GPU has shown the CUDA backend right */
     GP_DEVICE_CPU,
     GP_DEVICE_CUDA,
 } gp_device;

@@ -11,7 +11,7 @@
 
 namespace gp_cuda {
 
-constexpr int kSampleThreads = 1024, kSampleWarps = kSampleThreads / 32;
+constexpr int kSampleThreads = 512, kSampleWarps = kSampleThreads / 32;
 
 /** Larger for larger logits; −0 is 0. */
 __device__ __forceinline__ uint32_t key_of(float logit) {
