@@ -1,0 +1,57 @@
+/**
+ * Every wrapper of kernels/cuda/ptx in a kernel of its own. wrappers.cu is compiled twice: by the emulator as
+ * wrappers_twin, by nvcc as wrappers_native; test_wrappers holds one against the other.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+enum Wrapper {
+    kTiles,
+    kTilesTransposed,
+    kMultiply,
+    kPack,
+    kExp2,
+    kCopyAsync,
+    kNamedBarriers,
+    kLoadOnce,
+    kShuffles,
+    kBoxes, // Hopper's alone, from here
+    kN64,
+    kN64AlongN,
+    kN128,
+    kN128AlongN,
+    kN256,
+    kN256AlongN,
+    kN64Registers,
+    kN64RegistersAlongN,
+    kN128Registers,
+    kN128RegistersAlongN,
+    kWrappers
+};
+
+/** Elementwise wrappers: values, which 256 threads share. */
+constexpr unsigned kValues = 8192;
+
+/** Tensor copies: a matrix that is no multiple of a box, and the boxes [16, 64] that are read: at its start,
+ * partly before it, partly and wholly behind it. */
+constexpr int kBoxRows = 16, kMatrixRows = 40, kMatrixColumns = 100, kMatrixStride = 104;
+constexpr int kBoxCount = 9, kBoxBytes = kBoxRows * 128;
+constexpr int kBoxAt[kBoxCount][2] = {{0, 0},   {17, 5},   {-3, -5}, {-60, 30}, {64, 16},
+                                      {90, 33}, {-64, -1}, {10, 40}, {99, -15}}; // column, row
+
+/** Products: [64, 64] by [64, n]. */
+constexpr unsigned kDepth = 64;
+
+namespace wrappers_twin {
+/** Device's capability as 10·major + minor; 0 where there is no device. */
+int capability();
+/** Runs one wrapper's kernel from input to output, both the host's; what went wrong, or nullptr. */
+const char *run(Wrapper which, const void *input, size_t input_bytes, void *output, size_t output_bytes);
+} // namespace wrappers_twin
+
+namespace wrappers_native {
+int capability();
+const char *run(Wrapper which, const void *input, size_t input_bytes, void *output, size_t output_bytes);
+} // namespace wrappers_native
