@@ -1,59 +1,103 @@
 #!/usr/bin/env bash
-# What a machine with a GPU is asked, most important first: the kernel tests natively, compute-sanitizer on them where it is,
-# and parity where the program was built. Needs nvcc, cmake and a C compiler; no library of the program's own.
-#   bench/device.sh [FOLDER]   writes logs, summary.txt and <gpu>-<date>.json to FOLDER ($OUT, else bench/results/device)
-# A step that fails does not stop the next; the exit code is 1 when one did.
+# What a machine with a GPU is asked, most important first: PTX wrappers against their twins, the kernel tests natively,
+# parity where the program was built, compute-sanitizer where it is, measurements where they were built. Needs nvcc, cmake
+# and a C++ compiler; no library of the program's own.
+#   bench/device.sh [FOLDER]   writes a log a step, summary.txt and <gpu>-<date>.json to FOLDER ($OUT, else bench/results/device)
+# GEOPIXEL_DEVICE_BUILD names a build folder that was made elsewhere and is used as it is; without it build-device is brought
+# up to date. A step that fails or hangs does not stop the next; the exit code is 1 when one did.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-${OUT:-bench/results/device}}
-build=${GEOPIXEL_DEVICE_BUILD:-build-device}
-mkdir -p "$out"
+out=${1:-${OUT:-}}
+case $out in /* | "") ;; *) out=$PWD/$out ;; esac
+cd "$(dirname "$0")/.." || exit 1
+out=${out:-$PWD/bench/results/device}
+mkdir -p "$out" || exit 1
 export PATH="$PATH:/usr/local/cuda/bin"
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
-driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
-[ -n "$gpu" ] || echo "nvidia-smi finds no GPU: every test will say that it skips" >&2
+query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
+gpu=$(query name) driver=$(query driver_version) capability=$(query compute_cap)
+[ -n "$gpu" ] || gpu="" driver="" capability=""
 steps=() failed=0
+: >"$out/summary.txt"
 
-# step NAME COMMAND …: runs it into NAME.log and keeps its verdict.
+say() { printf '%s\n' "$*" | tee -a "$out/summary.txt"; }
+
+# step NAME SECONDS COMMAND …: runs it into NAME.log, at most so long, since a kernel that hangs never ends; keeps its verdict.
 step() {
-    local name=$1 start=$SECONDS verdict=passed code=0
-    shift
-    "$@" >"$out/$name.log" 2>&1 || code=$?
-    [ $code -eq 0 ] || verdict=failed
-    [ $code -ne 77 ] || verdict=skipped
-    [ $verdict != failed ] || failed=1
+    local name=$1 limit=$2 start=$SECONDS verdict=passed code=0 last
+    shift 2
+    timeout -k 10 "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
+    # A test that saw no GPU although there is one has shown nothing.
+    [ $code -ne 0 ] || ! grep -q '^not compared with a GPU' "$out/$name.log" || [ -z "$gpu" ] || code=77
+    case $code in
+    0) ;;
+    77) if [ -z "$gpu" ]; then verdict=skipped; else verdict=failed failed=1; fi ;;
+    *) verdict=failed failed=1 ;;
+    esac
+    [ $code -ne 124 ] || echo "ended after $limit seconds" >>"$out/$name.log"
     steps+=("{\"step\": \"$name\", \"verdict\": \"$verdict\", \"code\": $code, \"seconds\": $((SECONDS - start))}")
-    printf '%-32s %-8s %4d s\n' "$name" "$verdict" $((SECONDS - start)) | tee -a "$out/summary.txt"
-    [ $verdict != failed ] || tail -n 5 "$out/$name.log" | tee -a "$out/summary.txt"
+    last=$(grep -v '^ *$' "$out/$name.log" | tail -n 1 | cut -c 1-110)
+    say "$(printf '%-24s %-8s %4d s  %s' "$name" "$verdict" $((SECONDS - start)) "$last")"
+    [ $verdict != failed ] || say "$(grep -v '^ *$' "$out/$name.log" | tail -n 6 | head -n 5 | sed 's/^/    /')"
 }
 
-: >"$out/summary.txt"
-if [ ! -x "$build/tests/cuda_linear" ]; then # built here unless carried here
-    step configure cmake -B "$build" -DGEOPIXEL_KERNELS_ONLY=ON -DGEOPIXEL_CUDA=on
-    step build cmake --build "$build" -j "$(nproc)"
+# tested NAME …: those of the build's tests that are there; one that is missing is a failure, as the build's would be.
+tested() {
+    local name=$1
+    if [ -x "$build/tests/$name" ]; then
+        step "$name" 300 "$build/tests/$name"
+    else
+        step "$name" 10 sh -c "echo '$build/tests/$name was not built'; exit 1"
+    fi
+}
+
+say "GPU: ${gpu:-none that nvidia-smi finds, so nothing is compared with one} ${capability:+(capability $capability, driver $driver)}"
+build=${GEOPIXEL_DEVICE_BUILD:-build-device}
+if [ -z "${GEOPIXEL_DEVICE_BUILD:-}" ] || [ ! -x "$build/tests/cuda_linear" ]; then
+    # For this GPU alone, which is quicker. CMake's "native" would leave out sm_90a, and so wgmma.
+    options=(-DGEOPIXEL_KERNELS_ONLY=ON -DGEOPIXEL_CUDA=on) keep_going=(-- -k)
+    case $capability in
+    9.0) options+=(-DCMAKE_CUDA_ARCHITECTURES=90a-real) ;;
+    [0-9]*.[0-9]) options+=("-DCMAKE_CUDA_ARCHITECTURES=${capability/./}-real") ;;
+    esac
+    if [ -f "$build/CMakeCache.txt" ]; then
+        ! grep -q '^CMAKE_GENERATOR:INTERNAL=Ninja' "$build/CMakeCache.txt" || keep_going=(-- -k 0)
+    elif command -v ninja >/dev/null; then
+        options+=(-G Ninja) keep_going=(-- -k 0)
+    fi
+    step configure 120 cmake -B "$build" "${options[@]}"
+    step build 1800 cmake --build "$build" -j "$(nproc)" "${keep_going[@]}"
 fi
-tests=(linear attention rows masks pictures)
-for name in "${tests[@]}"; do
-    [ ! -x "$build/tests/cuda_$name" ] || step "cuda_$name" "$build/tests/cuda_$name"
+
+tests=(test_wrappers cuda_linear cuda_attention cuda_rows)
+for name in cuda_masks cuda_pictures; do # they need libraries
+    [ ! -x "$build/tests/$name" ] || tests+=("$name")
 done
-if [ -d "${GEOPIXEL_SHARED:-../shared}/goldens" ] && [ -x "$build/bin/parity" ]; then
-    step parity "$build/bin/parity" --device cuda "${GEOPIXEL_SHARED:-../shared}/goldens"
+for name in "${tests[@]}"; do tested "$name"; done
+shared=${GEOPIXEL_SHARED:-../shared}
+if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
+    step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
-if command -v compute-sanitizer >/dev/null; then
+if [ -z "$gpu" ]; then
+    say "compute-sanitizer was not asked: there is no GPU"
+elif command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
         for name in "${tests[@]}"; do
-            [ ! -x "$build/tests/cuda_$name" ] ||
-                step "$tool-$name" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/tests/cuda_$name"
+            [ ! -x "$build/tests/$name" ] ||
+                step "$tool-$name" 180 compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/tests/$name"
         done
     done
 else
-    echo "compute-sanitizer is not here: memory and races were not checked" | tee -a "$out/summary.txt"
+    say "compute-sanitizer is not here: memory and races were not checked"
 fi
+[ ! -x "$build/bench/kernels" ] || step bench_kernels 600 "$build/bench/kernels"
+
 name=$(printf '%s' "${gpu:-no-gpu}" | tr ' /' '--' | tr -cd 'A-Za-z0-9-')
 {
-    printf '{"gpu": "%s", "driver": "%s", "date": "%s", "commit": "%s", "steps": [\n' "$gpu" "$driver" "$(date -u +%F)" \
-        "$(git rev-parse --short HEAD 2>/dev/null)"
+    printf '{"gpu": "%s", "driver": "%s", "capability": "%s", "date": "%s", "commit": "%s", "steps": [\n' "$gpu" "$driver" \
+        "$capability" "$(date -u +%F)" "$(git rev-parse --short HEAD 2>/dev/null)"
     (IFS=$'\n'; printf '%s' "${steps[*]}" | sed '$!s/$/,/')
     printf '\n]}\n'
 } >"$out/$name-$(date -u +%F).json"
+echo
+echo "--- summary, also in $out"
+cat "$out/summary.txt"
 exit $failed

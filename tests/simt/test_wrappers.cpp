@@ -307,11 +307,11 @@ int main() {
             (test.n > 0 ? expect_products : expectations[test.which])(test);
             check(test, native);
         }
+    printf("%d wrappers, %d failures\n", (int)kWrappers, failures);
     if (native == 0)
         printf("not compared with a GPU: none is here\n");
     else
         printf("compared with a GPU of capability %d.%d%s\n", native / 10, native % 10,
                native == 90 ? "" : ": all but tensor copies, mbarriers and wgmma, which are Hopper's");
-    printf("%d wrappers, %d failures\n", (int)kWrappers, failures);
     return failures > 0;
 }
