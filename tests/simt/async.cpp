@@ -2,6 +2,7 @@
 #include "tests/simt/emulator.h"
 #include "tests/simt/numbers.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -119,7 +120,7 @@ constexpr unsigned kSwizzleRow =
 struct Landing {
     TensorMap map;
     unsigned offset;
-    int column, row;
+    int column, row, plane;
     uint32_t barrier;
 };
 static std::vector<Landing> pending;
@@ -129,7 +130,8 @@ static unsigned swizzled(unsigned address) {
     return address ^ ((address >> 7 & 7) << 4);
 }
 
-void tensor_load(const TensorMap *map, void *target, int column, int row, void *barrier, Place place) {
+void tensor_load(const TensorMap *map, void *target, int column, int row, int plane, void *barrier,
+                 Place place) {
     size_t bytes = (size_t)map->box_rows * map->box_columns * 2;
     if (map->magic != 0x7E4504A9) fail("tensor copy at %s:%d: no tensor map", place.file, place.line);
     uint32_t address = shared_address(target, bytes, place);
@@ -137,8 +139,16 @@ void tensor_load(const TensorMap *map, void *target, int column, int row, void *
         fail("tensor copy at %s:%d: offset %u is misaligned: 128-byte swizzle repeats every 1024", place.file,
              place.line, address - kSharedBase);
     find(barrier, place);
+    int64_t first = std::max(column, 0),
+            last = std::min<int64_t>((int64_t)column + map->box_columns, (int64_t)map->columns);
+    if (plane >= 0 && plane < (int64_t)map->planes && first < last)
+        for (int64_t r = std::max(row, 0);
+             r < std::min<int64_t>((int64_t)row + map->box_rows, (int64_t)map->rows); r++)
+            check_access(map->base + (uint64_t)plane * map->plane_bytes + (uint64_t)r * map->stride_bytes +
+                             (uint64_t)first * 2,
+                         (size_t)(last - first) * 2, 2, Access::Read, place);
     begin_copy(address - kSharedBase, bytes, place);
-    pending.push_back({*map, address - kSharedBase, column, row, shared_address(barrier, 8, place)});
+    pending.push_back({*map, address - kSharedBase, column, row, plane, shared_address(barrier, 8, place)});
 }
 
 bool has_pending() {
@@ -156,8 +166,12 @@ void land_pending(bool all) {
             for (unsigned c = 0; c < map.box_columns; c++) {
                 int64_t row = (int64_t)landing.row + r, column = (int64_t)landing.column + c;
                 uint16_t value = 0; // beyond the tensor: zeros
-                if (row >= 0 && row < (int64_t)map.rows && column >= 0 && column < (int64_t)map.columns)
-                    memcpy(&value, map.base + (uint64_t)row * map.stride_bytes + (uint64_t)column * 2, 2);
+                if (row >= 0 && row < (int64_t)map.rows && column >= 0 && column < (int64_t)map.columns &&
+                    landing.plane >= 0 && landing.plane < (int64_t)map.planes)
+                    memcpy(&value,
+                           map.base + (uint64_t)landing.plane * map.plane_bytes +
+                               (uint64_t)row * map.stride_bytes + (uint64_t)column * 2,
+                           2);
                 unsigned address = kSharedBase + landing.offset + r * map.box_columns * 2 + c * 2;
                 if (map.box_columns * 2 == kSwizzleRow) address = swizzled(address);
                 memcpy(shared + (address - kSharedBase), &value, 2);

@@ -33,7 +33,8 @@ struct Place {
     int line;
 };
 
-/** Vector clocks have one entry per thread of the block, one for the asynchronous proxy, one per warp for its wgmma. */
+/** Vector clocks have one entry per thread of the block, one for the asynchronous proxy, one per warp for its
+ * wgmma. */
 using Clocks = std::vector<uint32_t>;
 
 struct Context; // a fibre's saved registers
@@ -139,7 +140,8 @@ void reset_shared(size_t bytes);
 /** The asynchronous proxy's time, raised at each landing. */
 extern uint32_t proxy_time;
 unsigned proxy_entry();
-/** The time of a warp's wgmma, raised at each wait: what they read before is known to those who know of the wait. */
+/** The time of a warp's wgmma, raised at each wait: what they read before is known to those who know of the
+ * wait. */
 extern uint32_t products_time[kThreadsMax / kWarp];
 unsigned products_entry(unsigned warp);
 
@@ -173,14 +175,15 @@ void mbarrier_init(void *barrier, unsigned count, Place place);
 void mbarrier_arrive(void *barrier, unsigned expected_bytes, Place place);
 void mbarrier_wait(void *barrier, unsigned parity, Place place);
 
-/** A tensor map: rows of `row_bytes` at `stride` bytes, read in boxes with 128-byte swizzle. */
+/** A tensor map: planes of rows of 2-byte elements, read in boxes of one plane with 128-byte swizzle. */
 struct TensorMap {
     const unsigned char *base;
-    uint64_t rows, columns, stride_bytes; // columns in 2-byte elements
+    uint64_t planes, rows, columns, plane_bytes, stride_bytes; // from plane to plane, from row to row
     uint32_t box_rows, box_columns;
     uint64_t magic;
 };
-void tensor_load(const TensorMap *map, void *target, int column, int row, void *barrier, Place place);
+void tensor_load(const TensorMap *map, void *target, int column, int row, int plane, void *barrier,
+                 Place place);
 void land_pending(bool all);
 bool has_pending();
 void reset_async();

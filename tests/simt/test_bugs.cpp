@@ -40,9 +40,10 @@ static const struct {
     {"without a fence.proxy.async", "bugs.cu:"},
     {"while a wgmma that reads it", "bugs.cu:"},
     {"never waited for", ""},
+    {"read of 128 bytes", "bugs.cu:"},
 };
 
-/** d of product 19 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
+/** d of product 20 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
 static void check_product(const float *data, const uint16_t *a, const uint16_t *b) {
     for (unsigned row = 0; row < 64; row++)
         for (unsigned column = 0; column < 64; column++) {
@@ -66,9 +67,10 @@ int main() {
     simt::allow(data, 4096 * sizeof(float), true);
     simt::allow(matrices, 2 * 4096 * sizeof(uint16_t), false);
     auto *halves = reinterpret_cast<const unsigned char *>(matrices);
-    const simt::TensorMap maps[3] = {{halves, 64, 64, 128, 8, 64, 0x7E4504A9},
-                                     {halves, 64, 64, 128, 64, 64, 0x7E4504A9},
-                                     {halves + 8192, 64, 64, 128, 64, 64, 0x7E4504A9}};
+    const simt::TensorMap maps[4] = {{halves, 1, 64, 64, 0, 128, 8, 64, 0x7E4504A9},
+                                     {halves, 1, 64, 64, 0, 128, 64, 64, 0x7E4504A9},
+                                     {halves + 8192, 1, 64, 64, 0, 128, 64, 64, 0x7E4504A9},
+                                     {halves, 1, 4096, 64, 0, 128, 8, 64, 0x7E4504A9}};
     int count = sizeof bugs / sizeof *bugs;
     for (int bug = 0; bug < count; bug++) {
         run_bug(bug, data, maps, 0); // ends the program where it finds something
@@ -83,7 +85,7 @@ int main() {
             if (run == 0) printf("%s\n", error.c_str());
         }
     }
-    run_bug(19, data, maps, 0);
+    run_bug(20, data, maps, 0);
     check_product(data, matrices, matrices + 4096);
     for (int i = 0; i < 4096 && failures == 0; i++) data[i] = 0;
     printf("%d bugs planted, %d failures\n", count, failures);

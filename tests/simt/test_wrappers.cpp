@@ -183,13 +183,17 @@ static void expect_shuffles(Case &test) {
  * zeros. What lies between its columns and its stride is outside too. */
 static void expect_boxes(Case &test) {
     test.in = random_bytes(kMatrixRows * kMatrixStride * 2);
+    bool planes = test.which == kPlanes;
+    int rows = planes ? kPlaneRows : kMatrixRows;
     for (int box = 0; box < kBoxCount; box++)
         for (int r = 0; r < kBoxRows; r++)
             for (int c = 0; c < 64; c++) {
                 int row = kBoxAt[box][1] + r, column = kBoxAt[box][0] + c;
-                bool inside = row >= 0 && row < kMatrixRows && column >= 0 && column < kMatrixColumns;
-                uint16_t value =
-                    inside ? at<uint16_t>(test.in, (size_t)(row * kMatrixStride + column)) : (uint16_t)0;
+                int plane = planes ? plane_of(box) : 0;
+                bool inside = row >= 0 && row < rows && column >= 0 && column < kMatrixColumns &&
+                              plane >= 0 && (plane < kPlaneCount || !planes);
+                size_t index = (size_t)(plane * kPlaneStride + row * kMatrixStride + column);
+                uint16_t value = inside ? at<uint16_t>(test.in, index) : (uint16_t)0;
                 put(test.want, (size_t)(box * kBoxBytes / 2 + r * 64 + (c / 8 ^ r % 8) * 8 + c % 8), value);
             }
 }
@@ -277,6 +281,7 @@ static Case cases[] = {
     {"load_once", kLoadOnce, 0, false, {}, {}, {}},
     {"shuffles", kShuffles, 0, false, {}, {}, {}},
     {"mbarrier, tensor_load", kBoxes, 0, false, {}, {}, {}},
+    {"tensor_load from planes", kPlanes, 0, false, {}, {}, {}},
     {"product_n64", kN64, 64, false, {}, {}, {}},
     {"product_n64 along N", kN64AlongN, 64, true, {}, {}, {}},
     {"product_n128", kN128, 128, false, {}, {}, {}},
@@ -291,7 +296,7 @@ static Case cases[] = {
 
 static void (*const expectations[])(Case &) = {expect_tiles,    expect_tiles,  expect_multiply, expect_pack,
                                                expect_exp2,     expect_copies, expect_barriers, expect_once,
-                                               expect_shuffles, expect_boxes};
+                                               expect_shuffles, expect_boxes,  expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");

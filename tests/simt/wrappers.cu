@@ -114,10 +114,11 @@ static __global__ void shuffles(const uint32_t *in, uint32_t *out) {
 /* ---- sm_90a ---- */
 
 struct Corners { // device code cannot read the host's constants
-    int at[kBoxCount][2];
+    int at[kBoxCount][3];
 };
 
 /* Box after box on one mbarrier, whose second arrival carries no bytes. */
+template <bool planes>
 static __global__ void boxes(const __grid_constant__ tensor_map map, const Corners corners,
                              unsigned char *out) {
 #if GP_HOPPER
@@ -132,7 +133,11 @@ static __global__ void boxes(const __grid_constant__ tensor_map map, const Corne
     for (int box = 0; box < kBoxCount; box++) {
         if (threadIdx.x == 0) {
             mbarrier_arrive_expect(barrier, kBoxBytes);
-            tensor_load(&map, shared, corners.at[box][0], corners.at[box][1], barrier);
+            const int(&corner)[3] = corners.at[box];
+            if (planes)
+                tensor_load(&map, shared, corner[0], corner[1], corner[2], barrier);
+            else
+                tensor_load(&map, shared, corner[0], corner[1], barrier);
         }
         if (threadIdx.x == 32) mbarrier_arrive(barrier);
         mbarrier_wait(barrier, static_cast<unsigned>(box) & 1);
@@ -209,7 +214,10 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
     auto *out_floats = reinterpret_cast<float *>(out);
     tensor_map map = {};
     Corners corners;
-    memcpy(corners.at, kBoxAt, sizeof kBoxAt);
+    for (int box = 0; box < kBoxCount; box++) {
+        memcpy(corners.at[box], kBoxAt[box], sizeof kBoxAt[box]);
+        corners.at[box][2] = plane_of(box);
+    }
     switch (which) {
     case kTiles:
         return GP_LAUNCH((tiles<false>), 1, 32, 512, nullptr)(in, out_words), true;
@@ -231,7 +239,12 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return GP_LAUNCH(shuffles, 1, 32, 0, nullptr)(words, out_words), true;
     case kBoxes:
         if (!encode_map(&map, in, kMatrixRows, kMatrixColumns, kMatrixStride, kBoxRows)) return false;
-        return GP_LAUNCH(boxes, 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
+        return GP_LAUNCH((boxes<false>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
+    case kPlanes:
+        if (!encode_planes(&map, in, kPlaneCount, kPlaneRows, kMatrixColumns, kPlaneStride, kMatrixStride,
+                           kBoxRows))
+            return false;
+        return GP_LAUNCH((boxes<true>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
     case kN64:
         return run_products<64, false, false>(in, out), true;
     case kN64AlongN:

@@ -18,6 +18,7 @@ enum Wrapper {
     kLoadOnce,
     kShuffles,
     kBoxes, // Hopper's alone, from here
+    kPlanes,
     kN64,
     kN64AlongN,
     kN128,
@@ -40,6 +41,13 @@ constexpr int kBoxRows = 16, kMatrixRows = 40, kMatrixColumns = 100, kMatrixStri
 constexpr int kBoxCount = 9, kBoxBytes = kBoxRows * 128;
 constexpr int kBoxAt[kBoxCount][2] = {{0, 0},   {17, 5},   {-3, -5}, {-60, 30}, {64, 16},
                                       {90, 33}, {-64, -1}, {10, 40}, {99, -15}}; // column, row
+
+/** The same numbers as planes, of which the boxes come in turn, from the one before the first to the one
+ * after the last. */
+constexpr int kPlaneRows = 13, kPlaneCount = 3, kPlaneStride = kPlaneRows * kMatrixStride;
+constexpr int plane_of(int box) {
+    return box % (kPlaneCount + 2) - 1;
+}
 
 /** Products: [64, 64] by [64, n]. */
 constexpr unsigned kDepth = 64;

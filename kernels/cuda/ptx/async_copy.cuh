@@ -5,7 +5,8 @@
 
 /** 16 bytes, past L1; of them the first `filled` from `source`, the rest 0. PTX: cp.async.cg. */
 __device__ __forceinline__ void copy_async(void *target, const void *source, unsigned filled = 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source), "r"(filled)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source),
+                 "r"(filled)
                  : "memory");
 }
 

@@ -1,4 +1,5 @@
-/** bf16 in registers, and the fast exponential. bf16 is stored as uint16_t, two in a uint32_t, the first below. */
+/** bf16 in registers, and the fast exponential. bf16 is stored as uint16_t, two in a uint32_t, the first
+ * below. */
 #pragma once
 
 #include <ptx/language.cuh>

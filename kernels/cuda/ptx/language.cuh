@@ -1,14 +1,15 @@
 /**
- * The CUDA language as kernels use it, beyond what nvcc itself gives: dynamic shared memory and launches. Kernels include
- * <ptx/….cuh> by angle brackets alone: for nvcc these are the files of this folder, for the emulator their twins in
- * tests/simt/twin/ptx.
+ * The CUDA language as kernels use it, beyond what nvcc itself gives: dynamic shared memory and launches.
+ * Kernels include <ptx/….cuh> by angle brackets alone: for nvcc these are the files of this folder, for the
+ * emulator their twins in tests/simt/twin/ptx.
  */
 #pragma once
 
 #include <cuda_runtime.h>
 #include <stdint.h>
 
-/** Whether this pass of the compiler may use what sm_90a alone has; elsewhere such kernels are empty, and never launched. */
+/** Whether this pass of the compiler may use what sm_90a alone has; elsewhere such kernels are empty, and
+ * never launched. */
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define GP_HOPPER 1
 #else

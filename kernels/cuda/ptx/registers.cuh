@@ -1,4 +1,5 @@
-/** Registers moved between the warpgroups of a block: one that copies gives up what one that multiplies takes. sm_90a. */
+/** Registers moved between the warpgroups of a block: one that copies gives up what one that multiplies
+ * takes. sm_90a. */
 #pragma once
 
 #include <ptx/language.cuh>

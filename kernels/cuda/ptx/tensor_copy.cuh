@@ -21,28 +21,56 @@ __device__ __forceinline__ void tensor_load(const tensor_map *map, void *target,
                  : "memory");
 }
 
+/** The same from one plane of a map of planes. PTX: cp.async.bulk.tensor.3d. */
+__device__ __forceinline__ void tensor_load(const tensor_map *map, void *target, int column, int row,
+                                            int plane, mbarrier *barrier) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+                 "{%2, %3, %4}], [%5];" ::"r"(shared_address(target)),
+                 "l"(reinterpret_cast<uint64_t>(map)), "r"(column), "r"(row), "r"(plane),
+                 "r"(shared_address(barrier))
+                 : "memory");
+}
+
 /** Brings a map near before its first use. PTX: prefetch.tensormap. */
 __device__ __forceinline__ void prefetch_map(const tensor_map *map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(map)) : "memory");
 }
 
-/**
- * Host: the map of a bf16 matrix [rows, columns] at `stride` elements a row (base and rows at multiples of 16
- * bytes), read in boxes of box_rows × 64. False where the driver has no such call or refuses.
- */
-inline bool encode_map(tensor_map *map, const void *base, uint64_t rows, uint64_t columns, uint64_t stride,
-                       uint32_t box_rows) {
-    static void *encode = [] {
+/** Host: cuTensorMapEncodeTiled of the driver, or null. */
+inline void *map_encoder() {
+    static void *encoder = [] {
         void *found = nullptr;
         cudaDriverEntryPointQueryResult result;
         cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
                                                              cudaEnableDefault, &result);
         return error == cudaSuccess && result == cudaDriverEntryPointSuccess ? found : nullptr;
     }();
-    if (encode == nullptr) return false;
+    return encoder;
+}
+
+/**
+ * Host: the map of bf16 matrices [planes, rows, columns] at `stride` elements a row and `plane_stride` a
+ * plane (base, rows and planes at multiples of 16 bytes), read in boxes of box_rows × 64 of one plane; what
+ * lies beyond the plane's rows becomes 0. False where the driver has no such call or refuses.
+ */
+inline bool encode_planes(tensor_map *map, const void *base, uint64_t planes, uint64_t rows, uint64_t columns,
+                          uint64_t plane_stride, uint64_t stride, uint32_t box_rows) {
+    const cuuint64_t sizes[3] = {columns, rows, planes}, strides[2] = {stride * 2, plane_stride * 2};
+    const cuuint32_t box[3] = {64, box_rows, 1}, steps[3] = {1, 1, 1};
+    return map_encoder() != nullptr &&
+           reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(map_encoder())(
+               map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(base), sizes, strides, box, steps,
+               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+/** Host: the same of one matrix, for boxes without a plane. */
+inline bool encode_map(tensor_map *map, const void *base, uint64_t rows, uint64_t columns, uint64_t stride,
+                       uint32_t box_rows) {
     const cuuint64_t sizes[2] = {columns, rows}, strides[1] = {stride * 2};
     const cuuint32_t box[2] = {64, box_rows}, steps[2] = {1, 1};
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(encode)(
+    return map_encoder() != nullptr &&
+           reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(map_encoder())(
                map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void *>(base), sizes, strides, box, steps,
                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;

@@ -33,6 +33,13 @@ template <int left> __device__ __forceinline__ void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(left) : "memory");
 }
 
+/** Keeps what the compiler does with the accumulators from moving over this place: it knows of registers, not
+ * of products under way. After the wait, before the sums are read. */
+template <int count> __device__ __forceinline__ void products_hold(float (&d)[count]) {
+#pragma unroll
+    for (int i = 0; i < count; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 /*
  * d [64, n] = A [64, 16] · B [16, n] (+ d where `add`), bf16 with f32 sums. Warp w of the group holds rows
  * 16·w …; d[4·j … 4·j + 3] of a lane are columns 8·j … as in mma.m16n8k16. A by descriptor (K-major), or a

@@ -17,6 +17,7 @@ inline void products_commit(SIMT_HERE) {
 template <int left> inline void products_wait(SIMT_HERE) {
     ::simt::wgmma_wait(left, here);
 }
+template <int count> inline void products_hold(float (&)[count]) {}
 
 #define SIMT_PRODUCT(n)                                                                                      \
     template <bool b_along_n>                                                                                \
