@@ -156,6 +156,7 @@ void attention(gp_backend *backend, const gp_attention *attention) {
                    bits_of(attention->y)};
     int64_t heads = attention->sequences * attention->heads;
     if (heads * attention->queries == 0) return;
+    if (of(backend).hopper && attention_hopper(backend, attention)) return;
     if (a.queries <= kSplitQueries && a.keys >= kSplitKeys && a.head_dim <= kSplitWidth) {
         if (a.head_dim <= 16)
             run_few<16>(backend, a, attention->sequences);

@@ -22,6 +22,8 @@
  */
 #pragma once
 
+#include "kernels/cuda/device.h"
+
 #include <ptx/async_copy.cuh>
 #include <ptx/convert.cuh>
 #include <ptx/matrix.cuh>
@@ -161,11 +163,11 @@ __device__ __forceinline__ void mask_keys(Weights<kKeys, kTiles> &scores, Limit 
         }
 }
 
-/** A softmax step: scores become weights, what the rows have so far is rescaled. factor is scale · log2 e, >
- * 0. A row's first block has to have a key that the row sees. */
+/** A softmax step: scores become weights, and `change` what the rows' sums have to be rescaled by. factor is
+ * scale · log2 e, > 0. A row's first block has to have a key that the row sees. */
 template <int kWidth, int kTiles, int kKeys>
 __device__ __forceinline__ void weigh_keys(Weights<kKeys, kTiles> &scores, float factor,
-                                           Rows<kWidth, kTiles> &rows) {
+                                           Rows<kWidth, kTiles> &rows, float (&change)[kTiles][2]) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; tile++)
 #pragma unroll
@@ -178,7 +180,7 @@ __device__ __forceinline__ void weigh_keys(Weights<kKeys, kTiles> &scores, float
             largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, 1));
             largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, 2));
             float now = fmaxf(rows.largest[tile][half], largest * factor);
-            float change = exp2_fast(rows.largest[tile][half] - now); // 0 at first: −∞ − now
+            change[tile][half] = exp2_fast(rows.largest[tile][half] - now); // 0 at first: −∞ − now
             rows.largest[tile][half] = now;
 #pragma unroll
             for (int n = 0; n < kKeys / 8; n++)
@@ -188,12 +190,30 @@ __device__ __forceinline__ void weigh_keys(Weights<kKeys, kTiles> &scores, float
                     score = exp2_fast(fmaf(score, factor, -now));
                     total += score;
                 }
-            rows.total[tile][half] = fmaf(rows.total[tile][half], change, total);
-#pragma unroll
-            for (int n = 0; n < kWidth / 8; n++)
-#pragma unroll
-                for (int i = 0; i < 2; i++) rows.sums[tile][n][2 * half + i] *= change;
+            rows.total[tile][half] = fmaf(rows.total[tile][half], change[tile][half], total);
         }
+}
+
+/** sums · change. */
+template <int kWidth, int kTiles>
+__device__ __forceinline__ void rescale_rows(Rows<kWidth, kTiles> &rows, const float (&change)[kTiles][2]) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; tile++)
+#pragma unroll
+        for (int n = 0; n < kWidth / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) rows.sums[tile][n][i] *= change[tile][i / 2];
+}
+
+/** Weights of keys 16·step … as an operand's fragment. */
+template <int kKeys, int kTiles>
+__device__ __forceinline__ void pack_weights(const Weights<kKeys, kTiles> &weights, int tile, int step,
+                                             uint32_t (&packed)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float(&part)[4] = weights.parts[tile][2 * step + i / 2];
+        packed[i] = pack_bf16(part[i % 2 * 2], part[i % 2 * 2 + 1]);
+    }
 }
 
 /** sums += weights · values. */
@@ -207,12 +227,7 @@ __device__ __forceinline__ void add_values(const Weights<kKeys, kTiles> &weights
     for (int step = 0; step < kKeys / 16; step++) {
         uint32_t weight[kTiles][4];
 #pragma unroll
-        for (int tile = 0; tile < kTiles; tile++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float(&part)[4] = weights.parts[tile][2 * step + i / 2];
-                weight[tile][i] = pack_bf16(part[i % 2 * 2], part[i % 2 * 2 + 1]);
-            }
+        for (int tile = 0; tile < kTiles; tile++) pack_weights(weights, tile, step, weight[tile]);
 #pragma unroll
         for (int n = 0; n < kWidth / 16; n++) {
             uint32_t part[4];
@@ -232,9 +247,11 @@ __device__ __forceinline__ void attend_keys(const Queries<kWidth, kTiles> &q, co
                                             const uint16_t *values, float factor, bool masked, Limit limit,
                                             Rows<kWidth, kTiles> &rows) {
     Weights<kKeys, kTiles> weights;
+    float change[kTiles][2];
     score_keys(q, keys, weights);
     if (masked) mask_keys(weights, limit);
-    weigh_keys(weights, factor, rows);
+    weigh_keys(weights, factor, rows, change);
+    rescale_rows(rows, change);
     add_values(weights, values, rows);
 }
 
@@ -394,5 +411,10 @@ __host__ __device__ constexpr int many_tiles(int width) {
 __host__ __device__ constexpr int many_warps(int width) {
     return kManyRows / 16 / many_tiles(width);
 }
+
+/* On Hopper, for what head dims its products serve: false where they do not, or where no tensor map can be
+ * made. Which kernel serves a row is a matter of its own shape. */
+bool attention_hopper(gp_backend *backend, const gp_attention *attention);
+bool paged_attention_hopper(gp_backend *backend, const gp_paged_attention *attention);
 
 } // namespace gp_cuda

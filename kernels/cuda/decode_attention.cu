@@ -83,7 +83,8 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
         Weights<kWarpKeys, 1> weights;
         score_keys(queries, keys, weights);
         if (seen < kWarpKeys) mask_keys(weights, [&](int, int) { return seen; });
-        weigh_keys(weights, a.factor, rows);
+        float change[1][2]; // of sums that are still 0
+        weigh_keys(weights, a.factor, rows, change);
         copy_wait<0>();
         __syncwarp();
         add_values(weights, values, rows);

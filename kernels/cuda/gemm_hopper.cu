@@ -23,9 +23,10 @@
 
 namespace gp_cuda {
 
-constexpr int kTileM = 128, kDepth = 64, kGroup = 8, kThreads = 384, kConsumerWarps = 8;
+constexpr int kTileM = 128, kDepth = 64, kGroup = 8, kThreads = 384;
 constexpr int kXBytes = kTileM * kDepth * 2;
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232; // 128·40 + 256·232 ≤ 65,536
+[[maybe_unused]] constexpr int kConsumerWarps = 8;
+[[maybe_unused]] constexpr int kProducerRegisters = 40, kConsumerRegisters = 232; // 128·40 + 256·232 ≤ 65,536
 
 /** The maps of x and of the weights and additions. */
 struct Maps {
@@ -180,6 +181,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
                 run_stages(parts.all(), Constant<0>(), Constant<1>());
             }
             products_wait<0>();
+#pragma unroll
+            for (int factor = 0; factor < kFactors; factor++) products_hold(sums[factor]);
             if (lane == 0) mbarrier_arrive(empty + before);
 #pragma unroll
             for (int half = 0; half < 2; half++) {

@@ -113,6 +113,7 @@ void run(gp_backend *backend, const Paged &a, const SequenceList &list, int sequ
 
 void paged_attention(gp_backend *backend, const gp_paged_attention *attention) {
     if (attention->decode) return decode_attention(backend, attention);
+    if (of(backend).hopper && paged_attention_hopper(backend, attention)) return;
     Paged a = {bits_of(attention->q), attention->cache, attention->group, attention->scale * kLog2e,
                bits_of(attention->y)};
     for_sequences(attention->sequences, attention->sequence_count, [&](const SequenceList &list, int count) {

@@ -33,11 +33,20 @@ template <int left> __device__ __forceinline__ void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(left) : "memory");
 }
 
-/** Keeps what the compiler does with the accumulators from moving over this place: it knows of registers, not
- * of products under way. After the wait, before the sums are read. */
+/** Keeps what the compiler does with these registers from moving over this place, since it does not know of
+ * products under way. After a wait, before the sums are read. */
 template <int count> __device__ __forceinline__ void products_hold(float (&d)[count]) {
 #pragma unroll
     for (int i = 0; i < count; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+/**
+ * Before a wait: holds it back until `value`, which is never negative, is known. ptxas moves a wait up over
+ * arithmetic that does not need it, and what should run beside the products runs after them; it does not move
+ * one over a branch. By all lanes of a warp.
+ */
+__device__ __forceinline__ void products_wait_behind(float value) {
+    if (__any_sync(0xFFFFFFFFu, value < 0)) asm volatile("nanosleep.u32 1;" ::: "memory");
 }
 
 /*

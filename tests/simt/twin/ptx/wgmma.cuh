@@ -18,6 +18,7 @@ template <int left> inline void products_wait(SIMT_HERE) {
     ::simt::wgmma_wait(left, here);
 }
 template <int count> inline void products_hold(float (&)[count]) {}
+inline void products_wait_behind(float) {}
 
 #define SIMT_PRODUCT(n)                                                                                      \
     template <bool b_along_n>                                                                                \
