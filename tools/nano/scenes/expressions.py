@@ -20,6 +20,8 @@ NEAR, FAR = 0.035, 0.09  # gaps as shares of the picture: "next to" is below NEA
 ON, NOT_ON = 0.6, 0.2    # shares of an object's surroundings: above ON it lies on a ground, below NOT_ON it does not
 CLEARLY = 1.4            # ratio of areas that settles which is the largest
 CLEARLY_ASIDE = 0.06     # difference of centres that settles which is the leftmost
+EVERYWHERE = ("road", "runway", "apron", "sea", "river")  # no cell of the picture is their place
+COLOURLESS = ("tree", "forest", "swimming pool", "football pitch", "running track", "road", "runway", "apron", "parking lot", "pier")
 SUPPORTS = {"road": "on the road", "parking lot": "in the parking lot", "runway": "on the runway", "apron": "on the apron"}
 
 
@@ -128,6 +130,11 @@ class Expression:
             self.may_be_met(one, target, index) for one in index.objects if one is not target)
 
 
+def colour_word(one: Object) -> str:
+    """The colour that a text says of an object; none where all of its kind have the same."""
+    return "" if one.kind in COLOURLESS else one.colour
+
+
 def support(one: Object, index: Index) -> str:
     """The kind of the ground on which a vehicle or an aircraft clearly stands, where the scene has just one of it."""
     if one.kind in ("car", "truck", "airplane"):
@@ -149,16 +156,17 @@ def neighbours(one: Object, index: Index) -> list[str]:
 
 def expressions(target: Object, index: Index) -> list[Expression]:
     """Every expression of the grammar that names the target and nothing else."""
-    if not index.may_be_target(target):
+    if not index.may_be_target(target) or target.instances > 1:
         return []
-    cell = cell_of(target.centre) if target.kind not in ("road", "sea", "river") else None
+    cell = cell_of(target.centre) if target.kind not in EVERYWHERE else None
     tails = [{}] + ([{"cell": cell}] if cell else [])
     under = support(target, index)
     tails += [{"on": under}, {"on": under, "cell": cell}] if under else []
     tails += [{"next_to": kind} for kind in neighbours(target, index)]
     heads = [{}]
-    heads += [{"colour": target.colour}] if target.colour and target.kind not in ("tree", "forest", "swimming pool") else []
+    heads += [{"colour": colour_word(target)}] if colour_word(target) else []
     heads += [dict(head, scale=target.scale) for head in heads] if target.scale else []
-    heads += [{"most": word} for word in ("largest", "leftmost", "rightmost")] if len(index.rivals(target.kind)) > 1 else []
+    if sum(o.kind == target.kind for o in index.objects) > 1:
+        heads += [{"most": word} for word in ("largest", "leftmost", "rightmost")]
     found = {Expression(target.kind, **head, **tail) for tail in tails for head in heads if not (head.get("most") and tail)}
     return sorted((e for e in found if e.names_only(target, index)), key=lambda e: e.text)

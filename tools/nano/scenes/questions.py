@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .expressions import NOT_ON, ON, SUPPORTS, Expression, Index, expressions, neighbours, support
+from .expressions import EVERYWHERE, NOT_ON, ON, SUPPORTS, Expression, Index, colour_word, expressions, neighbours, support
 from .palette import alike
 from .scene import GROUND, Object, Scene
 from .words import article, cell_of, length, may_be_in, number, plural, position
@@ -12,7 +12,8 @@ from .words import article, cell_of, length, may_be_in, number, plural, position
 GCG_PROMPT = ("Can you provide a thorough description of the this image? "
               "Please output with interleaved segmentation masks for the corresponding phrases.")
 REFERRING_PROMPT = "Could you provide a segmentation mask for {expression} in this image?"
-OBJECT_PROMPTS = ("Describe {expression} and give its segmentation mask.", "Where is {expression}? Please output a segmentation mask.")
+DESCRIBE_PROMPT = "Describe {expression} and give its segmentation mask."
+WHERE_PROMPT = "Where is {expression}? Please output a segmentation mask."
 GROUP_PROMPTS = ("Segment all {group} in this image.", "Are there {group} in this image? Please output a segmentation mask.")
 MOST_MASKS, MOST_WORDS = 7, 84  # of one answer
 AS_GROUP = 3  # as many of a kind are described together
@@ -78,13 +79,12 @@ def _sentence(text: str) -> str:
 
 def _adjectives(one: Object, phrase: str = "") -> str:
     """"large white storage tank", with what the object has of it."""
-    colour = "" if one.kind in ("tree", "forest", "swimming pool", "road", "running track") or one.kind in SUPPORTS else one.colour
-    return " ".join(word for word in (one.scale if one.kind not in GROUND else "", colour, phrase or one.kind) if word)
+    return " ".join(word for word in (one.scale if one.kind not in GROUND else "", colour_word(one), phrase or one.kind) if word)
 
 
 def _place(one: Object) -> str:
     """Where it is, where that is certain; a road, a river and the sea are everywhere."""
-    cell = None if one.kind in ("road", "sea", "river", "apron", "runway") else cell_of(one.centre)
+    cell = None if one.kind in EVERYWHERE else cell_of(one.centre)
     return position(cell) if cell else ""
 
 
@@ -97,13 +97,14 @@ def _referring(target: Object, named: list[Expression], index: Index, random: np
 def _object(target: Object, named: list[Expression], index: Index, random: np.random.Generator) -> Question:
     """A description of one object: size, colour, place, what it is on or next to."""
     expression = named[random.integers(len(named))]
-    prompt = OBJECT_PROMPTS[random.integers(len(OBJECT_PROMPTS))].format(expression="the " + expression.text)
     under, beside = support(target, index), neighbours(target, index)
     tail = [_place(target)] if _place(target) else []
     tail += [SUPPORTS[under]] if under else []
     tail += [f"next to the {beside[0]}"] if beside else []
     where = ", ".join(tail)
     seg = _seg(_adjectives(target))
+    prompt = WHERE_PROMPT if where and not expression.cell and random.random() < 0.5 else DESCRIBE_PROMPT
+    prompt = prompt.format(expression="the " + expression.text)
     answer = f"the {seg} is {where}" if where else f"this is the {seg}"
     return Question("object", prompt, _sentence(answer), [_target([target], index)])
 
@@ -116,7 +117,7 @@ def _groups(index: Index) -> list[tuple[str, str, str, list[Object]]]:
         if len(members) < 2 or sum(o.area for o in members) < 2 * index.least:
             continue
         found.append((kind, "", "", members))
-        for colour in sorted({o.colour for o in members if o.colour and kind != "tree"}):
+        for colour in sorted({colour_word(o) for o in members} - {""}):
             named = [o for o in members if o.colour == colour]
             if 2 <= len(named) < len(members) and not any(alike(o.colour, colour) for o in members if o not in named):
                 found.append((kind, colour, "", named))
@@ -186,8 +187,8 @@ def _gcg(index: Index, random: np.random.Generator) -> Question:
 
 def _group_mention(kind: str, members: list[Object], index: Index) -> str:
     """"several <p> cars </p> [SEG] on the road", with a colour or a place that all members share."""
-    colours = {o.colour for o in members}
-    colour = colours.pop() + " " if len(colours) == 1 and "" not in colours and kind != "tree" else ""
+    colours = {colour_word(o) for o in members}
+    colour = colours.pop() + " " if len(colours) == 1 and "" not in colours else ""
     under = {support(o, index) for o in members}
     places = {cell_of(o.centre) for o in members}
     tail = ""
