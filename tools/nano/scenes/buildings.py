@@ -40,7 +40,7 @@ def house(site: Site, x: float, y: float, angle: float, length: float, width: fl
     """A dwelling with a gable or hip roof, often with a second wing, a chimney, a dormer."""
     random = site.random
     colour = colour or choose(random, HOUSE_COLOURS)
-    paint = tone(random, colour)
+    paint = tone(random, colour, 0.05, random.uniform(0.2, 0.4) if colour in ("red", "orange") else 0.0)
     hip, courses = random.random() < 0.5, random.uniform(0.5, 0.9)
     main = box(x, y, length, width, angle)
     wings = [(main, length, width)]
@@ -109,7 +109,7 @@ def warehouse(site: Site, x: float, y: float, angle: float, length: float, width
     """A long hall of metal sheets with a low gable, skylights in rows, ventilators on the ridge."""
     random = site.random
     colour = colour or choose(random, HALL_COLOURS)
-    paint = tone(random, colour)
+    paint = tone(random, colour, 0.04, random.uniform(0.1, 0.35) if colour not in ("white", "grey") else 0.0)
     bays = max(1, int(round(width / random.uniform(18, 30))))
     gap = random.uniform(5.0, 8.0)
     skylights = random.random() < 0.7

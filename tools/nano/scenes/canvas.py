@@ -6,6 +6,8 @@ import numpy as np
 
 from .shapes import Shape, hull, polygon
 
+SPARSE_FROM = 20_000  # pixels of a window
+
 
 @dataclass
 class Sun:
@@ -38,7 +40,16 @@ class Patch:
 
     def mix(self, alpha: np.ndarray, colour) -> None:
         window = self.canvas.image[self.rows, self.columns]
-        window += alpha[..., None] * (np.asarray(colour, np.float32) - window)
+        colour = np.asarray(colour, np.float32)
+        if alpha.size > SPARSE_FROM:
+            # Lines and roads cover little of their window: only what they cover is touched.
+            covered = alpha > 0
+            if np.count_nonzero(covered) < 0.4 * alpha.size:
+                old = window[covered]
+                new = colour[covered] if colour.ndim == 3 else colour
+                window[covered] = old + alpha[covered][:, None] * (new - old)
+                return
+        window += alpha[..., None] * (colour - window)
 
     def darken(self, alpha: np.ndarray, strength: float) -> None:
         self.canvas.image[self.rows, self.columns] *= (1 - np.float32(strength) * alpha)[..., None]
@@ -82,10 +93,14 @@ class Canvas:
         everything = polygon(np.array([[-half, -half], [half, -half], [half, half], [-half, half]]))
         return Patch(self, everything, slice(0, self.size), slice(0, self.size))
 
-    def cast(self, shape: Shape, height: float) -> None:
-        """Notes the shadow of a shape that stands `height` metres high; `settle_shade` darkens the ground with it."""
+    def cast(self, shape: Shape, height: float, taper: float = 1.0) -> None:
+        """Notes the shadow of a shape that stands `height` metres high; `settle_shade` darkens the ground with it.
+
+        The top is `taper` times as wide as the foot.
+        """
         points = shape.points()
-        far = points + np.array([self.sun.x, self.sun.y]) * self.sun.length * height
+        far = (shape.x, shape.y) + (points - (shape.x, shape.y)) * taper
+        far = far + np.array([self.sun.x, self.sun.y]) * self.sun.length * height
         shadow = self.patch(polygon(hull(np.concatenate([points, far]))))
         if shadow is None:
             return

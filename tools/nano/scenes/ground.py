@@ -39,7 +39,8 @@ def grass(site: Site, shape: tuple[int, int]) -> np.ndarray:
     cover = blend(site.season.grass, site.season.meadow, 0.5 + 0.35 * patches)
     bare = np.clip(fractal(random, shape, _pixels(site, 12.0)) - 1.5, 0, 1)
     cover = cover + (np.asarray(site.season.soil, np.float32) - cover) * (0.6 * bare)[..., None]
-    return textured(cover, 0.05 * band(random, shape, _pixels(site, 1.2)) + 0.05 * band(random, shape, 2))
+    worn = 0.04 * stripes(random, np.arange(shape[0], dtype=np.float32)[:, None] * site.canvas.metres_per_pixel, 3.0)
+    return textured(cover, 0.025 * band(random, shape, _pixels(site, 1.2)) + 0.045 * band(random, shape, 2) + 0.3 * worn)
 
 
 def soil(site: Site, shape: tuple[int, int]) -> np.ndarray:
@@ -123,8 +124,8 @@ def water(site: Site, patch: Patch, shore: np.ndarray) -> np.ndarray:
 
 
 def rough(site: Site, patch: Patch, distance: np.ndarray, amount: float) -> np.ndarray:
-    """A distance with a natural edge: `amount` metres of wobble at all scales."""
-    return distance + np.float32(amount) * fractal(site.random, patch.size, _pixels(site, amount * 10), 0.55)
+    """A distance with a natural edge: `amount` metres of wobble, most of it long."""
+    return distance + np.float32(amount) * fractal(site.random, patch.size, _pixels(site, amount * 14), 0.42)
 
 
 def lay_forest(site: Site, patch: Patch, distance: np.ndarray) -> None:

@@ -101,8 +101,17 @@ def park(site: Site, plot: Plot, full: float) -> None:
 
 
 def plant(site: Site, number: int, smallest: float = 1.6, largest: float = 4.5, margin: float = 0.3) -> None:
-    """Single trees wherever the ground is free."""
-    site.scatter(lambda x, y: tree(site, x, y, site.random.uniform(smallest, largest)), number, margin, tries=4)
+    """Trees wherever the ground is free, single ones and clumps whose crowns touch."""
+    random = site.random
+    while number > 0:
+        x, y = site.anywhere()
+        clump = int(min(number, 1 if random.random() < 0.5 else random.integers(2, 9)))
+        spread = largest * 0.9 * clump**0.5
+        for _ in range(clump):
+            radius = random.uniform(smallest, largest)
+            place = (x, y) if clump == 1 else (x + random.normal(0, spread), y + random.normal(0, spread))
+            site.place(tree(site, *place, radius), margin if clump == 1 else -0.35 * radius, share=0.5)
+        number -= clump
 
 
 def tree_row(site: Site, way: Way, right: float, gap: float, radius: float) -> None:

@@ -30,22 +30,24 @@ def _band(octave: int) -> np.ndarray:
 
 
 def _window(field: np.ndarray, random: np.random.Generator, shape: tuple[int, int], step: float = 1.0) -> np.ndarray:
-    """A window of a tileable field at a random place, every `step`-th pixel."""
-    top, left, flip = random.integers(0, PERIOD), random.integers(0, PERIOD), random.integers(0, 4)
-    rows = ((top + np.arange(shape[0]) * step) % PERIOD).astype(np.int64)
-    columns = ((left + np.arange(shape[1]) * step) % PERIOD).astype(np.int64)
-    if flip & 1:
-        rows = rows[::-1]
-    if flip & 2:
-        columns = columns[::-1]
-    return field[rows[:, None], columns[None, :]]
+    """A window of a tileable field at a random place, every `step`-th pixel; a view where it fits without wrapping."""
+    flip = random.integers(0, 4)
+    turned = field[::-1] if flip & 1 else field
+    turned = turned[:, ::-1] if flip & 2 else turned
+    if step == 1.0 and max(shape) <= PERIOD:
+        top, left = random.integers(0, PERIOD - shape[0] + 1), random.integers(0, PERIOD - shape[1] + 1)
+        return turned[top:top + shape[0], left:left + shape[1]]
+    top, left = random.integers(0, PERIOD, 2)
+    rows = ((top + np.arange(shape[0]) * step) % PERIOD).astype(np.intp)
+    columns = ((left + np.arange(shape[1]) * step) % PERIOD).astype(np.intp)
+    return turned[rows].take(columns, axis=1)
 
 
 def band(random: np.random.Generator, shape: tuple[int, int], wavelength: float) -> np.ndarray:
-    """[h, w] noise of one wavelength in pixels; below two pixels it fades, as a sensor would average it away."""
+    """[h, w] noise of one wavelength in pixels; below two pixels it fades, as a sensor would average it away. Read only."""
     octave = int(np.clip(np.round(np.log2(max(wavelength, 1.0))), 1, OCTAVES))
-    fade = min(1.0, wavelength / 1.5)
-    return _window(_band(octave), random, shape) * np.float32(fade)
+    window = _window(_band(octave), random, shape)
+    return window if wavelength >= 1.5 else window * np.float32(wavelength / 1.5)
 
 
 def fractal(random: np.random.Generator, shape: tuple[int, int], longest: float, roughness: float = 0.6) -> np.ndarray:

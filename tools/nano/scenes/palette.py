@@ -26,10 +26,11 @@ def alike(one: str, other: str) -> bool:
     return one == other or not one or not other or {one, other} in _ALIKE
 
 
-def tone(random: np.random.Generator, name: str, spread: float = 0.03) -> np.ndarray:
-    """[3] a tone of a named colour."""
+def tone(random: np.random.Generator, name: str, spread: float = 0.03, faded: float = 0.0) -> np.ndarray:
+    """[3] a tone of a named colour, `faded` 0 … 1 towards grey, as sun and rain leave roofs and courts."""
     tones = PAINT[name]
     colour = np.array(tones[random.integers(len(tones))], np.float32)
+    colour += np.float32(faded) * (colour.mean() * np.float32(0.6) + np.float32(0.16) - colour)
     return np.clip(colour + random.normal(0, spread) + random.normal(0, spread / 3, 3), 0.03, 0.97).astype(np.float32)
 
 

@@ -301,9 +301,9 @@ def harbour(site: Site) -> None:
             bow = vessel.shape.outline[:, 0].max()
             room = disc(x, y, bow + 3)
             if (vessel.shape.points() @ (-np.sin(angle), np.cos(angle))).min() > offset + 4 and site.free(room):
-                if random.random() < 0.6:
+                under_way = random.random() < 0.6 and site.seen(vessel.shape, 0.5)
+                if site.place(vessel, 1.0, share=0.5) and under_way:
                     lay_wake(site, vessel, 2 * bow)
-                site.place(vessel, 1.0, share=0.5)
                 break
 
 
@@ -466,9 +466,8 @@ def countryside(site: Site) -> None:
         for _ in range(count(site, 4)):
             x, y, heading = river.at(random.uniform(-0.5, 0.5) * extent, random.uniform(-0.25, 0.25) * river.width)
             vessel = boat(site, x, y, heading + random.choice([0, np.pi]), random.uniform(8, 18))
-            if random.random() < 0.5:
+            if site.place(vessel, 1.0, share=0.6, paved=True) and random.random() < 0.5:
                 lay_wake(site, vessel, 10)
-            site.place(vessel, 1.0, share=0.6, paved=True)
     if random.random() < 0.75:
         woods = random.uniform(0.12, 0.4)
         before = site.canvas.ids.copy()

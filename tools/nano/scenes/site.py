@@ -48,6 +48,7 @@ class Thing:
     draw: Callable[[Patch], None]
     margin: float = 0.0  # metres around the shape that `draw` paints without claiming them
     casts: list[tuple[Shape, float]] | None = None  # shapes and heights, where the shadow is not simply the shape's
+    taper: float = 1.0  # width of the top against that of the foot
 
 
 class Site:
@@ -131,7 +132,7 @@ class Site:
             for thing in things:
                 for shape, height in thing.casts or [(thing.shape, thing.height)]:
                     if height > 0:
-                        self.canvas.cast(shape, height)
+                        self.canvas.cast(shape, height, thing.taper)
             self.canvas.settle_shade()
             for thing in things:
                 patch = self.canvas.patch(thing.shape, thing.margin)

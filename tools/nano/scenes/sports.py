@@ -42,8 +42,8 @@ def lay_tennis_court(site: Site, x: float, y: float, angle: float, colour: str |
     """A court of 23.77 by 10.97 metres within its run-off of the same colour, lighter or darker."""
     random = site.random
     colour = colour or choose(random, COURT_COLOURS)
-    paint = tone(random, colour)
-    rim = np.clip(paint * random.choice([0.78, 1.25]), 0, 1)
+    paint = tone(random, colour, 0.03, random.uniform(0.1, 0.35))
+    rim = np.clip(paint * np.float32(random.choice([0.78, 1.2])), 0, 1)
 
     def draw(patch: Patch) -> None:
         u, v = patch.u / np.float32(scale), patch.v / np.float32(scale)
@@ -63,7 +63,7 @@ def lay_tennis_court(site: Site, x: float, y: float, angle: float, colour: str |
 def lay_basketball_court(site: Site, x: float, y: float, angle: float, colour: str | None = None, scale: float = 1.0) -> bool:
     random = site.random
     colour = colour or choose(random, BASKETBALL_COLOURS)
-    paint = tone(random, colour)
+    paint = tone(random, colour, 0.03, random.uniform(0.1, 0.35) if colour != "grey" else 0.0)
     key = np.clip(paint * random.choice([0.7, 1.3]), 0, 1)
 
     def draw(patch: Patch) -> None:
@@ -105,7 +105,7 @@ def lay_football_pitch(site: Site, x: float, y: float, angle: float, scale: floa
     pitch = box(x, y, 111.0 * scale, 74.0 * scale, angle)
     if not track:
         return _lay(site, pitch, "football pitch", "green", draw, 1.0)
-    red = tone(random, "red") * 0.9 + 0.08
+    red = tone(random, "red", 0.03, 0.3)
 
     def ring(u, v):
         inner = rectangle(u, v, 176.0 * scale, 92.0 * scale, 46.0 * scale - 0.1)
@@ -113,10 +113,9 @@ def lay_football_pitch(site: Site, x: float, y: float, angle: float, scale: floa
 
     def draw_track(patch: Patch) -> None:
         wear = 0.04 * fractal(random, patch.size, 64, 0.7)
-        patch.cover(np.minimum(patch.distance, 0) * 0 + rectangle(patch.u, patch.v, 176.0 * scale, 92.0 * scale, 46.0 * scale - 0.1),
-                    grass(site, patch.size))
-        patch.cover(patch.distance, np.clip(red * (1 + wear)[..., None], 0, 1))
         inner = rectangle(patch.u, patch.v, 176.0 * scale, 92.0 * scale, 46.0 * scale - 0.1)
+        patch.cover(inner, grass(site, patch.size))
+        patch.cover(patch.distance, np.clip(red * (1 + wear)[..., None], 0, 1))
         for lane in range(9):
             patch.cover(np.abs(inner - np.float32((lane - 4) * 1.22 * scale)) - 0.04, LINE, 0.6)
 

@@ -5,7 +5,7 @@ import numpy as np
 from .canvas import Patch
 from .noise import band, fractal
 from .palette import PAINT, choose, tone
-from .shapes import Shape, rectangle
+from .shapes import Shape, box, rectangle
 from .site import Site, Thing
 
 SHIP_COLOURS = {"red": 2, "blue": 1.5, "black": 1.5, "grey": 1.5, "white": 1, "green": 0.7, "brown": 0.5}
@@ -96,8 +96,12 @@ def _sun_here(patch: Patch) -> tuple[float, float]:
 
 
 def lay_wake(site: Site, vessel: Thing, length: float) -> None:
-    """Foam behind a vessel under way: a bright churned strip and two spreading waves; only on water already painted."""
+    """Foam behind a vessel under way: a bright churned strip and two spreading waves; only on water already painted.
+
+    Nothing else may lie close behind.
+    """
     shape = vessel.shape
+    site.take(box(*shape.world(-length, 0), 2 * length, 0.4 * length, shape.angle))
     tail = 4.0 * length
     back = Shape(*shape.world(-tail / 2, 0), shape.angle, lambda u, v: rectangle(u, v, tail + length, tail * 0.4),
                  np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * ((tail + length) / 2, tail * 0.2), 0.0)
