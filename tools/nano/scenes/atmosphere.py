@@ -12,7 +12,7 @@ from .noise import fractal
 def photograph(image: np.ndarray, random: np.random.Generator, difficulty: float) -> np.ndarray:
     """u8 [size, size, 3] from the painted colours, float32 0 … 1."""
     size = image.shape[0]
-    image = image * np.float32(random.uniform(0.9, 1.12)) * (1 + random.normal(0, 0.02, 3)).astype(np.float32)
+    image = image * np.float32(random.uniform(0.9, 1.12)) * (1 + random.normal(0, 0.012, 3)).astype(np.float32)
     haze = difficulty * random.beta(1.2, 4.0) * 0.5
     if haze > 0.02:
         veil = np.clip(haze * (1 + 0.25 * fractal(random, (size, size), 512, 0.5)), 0, 0.6)[..., None]

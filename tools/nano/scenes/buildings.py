@@ -142,7 +142,7 @@ def storage_tank(site: Site, x: float, y: float, radius: float, colour: str | No
     random = site.random
     colour = colour or choose(random, TANK_COLOURS)
     paint = tone(random, colour)
-    height = radius * random.uniform(0.7, 1.2) + 2
+    height = radius * random.uniform(0.35, 0.8) + 3
     floating = random.random() < 0.35
     spokes, start = random.integers(8, 17), random.uniform(0, 6.3)
 

@@ -52,11 +52,11 @@ def ask(scene: Scene, random: np.random.Generator) -> list[Question]:
 
 
 def _pick(items: list, most: int, random: np.random.Generator) -> list:
-    """Up to `most` of the items, in random order; objects of rare kinds are as likely as those of common ones."""
+    """Up to `most` of the items, in random order; rare kinds as likely as common ones, trees and containers less so."""
     if not items:
         return []
     kinds = [(i[0] if isinstance(i, tuple) else i.kind) for i in items]
-    weights = np.array([1.0 / kinds.count(kind) for kind in kinds])
+    weights = np.array([(0.3 if kind in ("tree", "container") else 1.0) / kinds.count(kind) for kind in kinds])
     return [items[i] for i in random.choice(len(items), min(most, len(items)), replace=False, p=weights / weights.sum())]
 
 

@@ -147,13 +147,13 @@ def _tank_farm(site: Site, plot: Plot) -> None:
         return
     patch.cover(patch.distance, soil(site, patch.size) * 1.05)
     patch.cover(np.abs(patch.distance + 1.0) - 0.5, (0.66, 0.65, 0.62))
-    radius = random.uniform(6, min(15, plot.width / 4, plot.length / 4))
-    pitch = radius * random.uniform(2.6, 3.2)
+    radius = random.uniform(6, min(14, plot.width / 5, plot.length / 5))
+    pitch = radius * random.uniform(2.3, 2.8)
     columns, rows = max(1, int((plot.length - 4) / pitch)), max(1, int((plot.width - 4) / pitch))
     usual = choose(random, {"white": 3, "grey": 1})
     for column in range(columns):
         for row in range(rows):
-            if random.random() < 0.2:
+            if random.random() < 0.12:
                 continue
             u, v = (column - (columns - 1) / 2) * pitch, (row - (rows - 1) / 2) * pitch
             own = radius * (random.uniform(0.45, 0.6) if random.random() < 0.25 else random.uniform(0.93, 1.0))
@@ -175,10 +175,12 @@ def _yard(site: Site, plot: Plot) -> None:
     side = random.choice([-1, 1])
     v = -side * (plot.width - broad - 6) / 2
     make = warehouse if random.random() < 0.75 else flat_building
-    site.place(make(site, *plot.at(random.uniform(-0.5, 0.5) * (room[0] - long), v), plot.angle, long, broad), 0.5, share=0.25)
+    for _ in range(3):  # a block's wing may reach too far
+        if site.place(make(site, *plot.at(random.uniform(-0.5, 0.5) * (room[0] - long), v), plot.angle, long, broad), 0.5, share=0.2):
+            break
     edge = v + side * broad / 2
     for u in np.arange(-long / 2 + 5, long / 2 - 4, 5.0):
-        if random.random() < 0.15 + 0.35 * site.difficulty:
+        if random.random() < 0.2 + 0.4 * site.difficulty:
             site.place(truck(site, *plot.at(u, edge + side * 9.0), plot.angle + side * np.pi / 2), 0.4)
     for _ in range(count(site, 5)):
         site.place(car(site, *plot.at(random.uniform(-0.45, 0.45) * plot.length, edge + side * random.uniform(3, 12)),
@@ -215,11 +217,17 @@ def commercial(site: Site) -> None:
         deep = block.width * random.uniform(0.35, 0.5)
         side = random.choice([-1, 1])
         long = block.length * random.uniform(0.6, 0.9)
-        site.place(flat_building(site, *block.at(random.uniform(-0.5, 0.5) * (block.length - long - 8), side * (block.width - deep - 8) / 2),
-                                 block.angle, long, deep, random.uniform(7, 14)), 0.3, share=0.2)
+        for _ in range(4):  # a wing may reach too far
+            place = block.at(random.uniform(-0.5, 0.5) * (block.length - long - 8), side * (block.width - deep - 8) / 2)
+            if site.place(flat_building(site, *place, block.angle, long, deep, random.uniform(7, 14)), 0.3, share=0.12):
+                break
         ground = Plot(*block.at(0, -side * (deep / 2)), block.length * 0.92, block.width - deep - 16, block.angle)
         if ground.width > 12:
             park(site, ground, random.uniform(0.25, 0.85) * (0.4 + 0.6 * site.difficulty))
+        for u in np.arange(-block.length / 2 + 5, block.length / 2 - 4, random.uniform(8, 14)):
+            for v in (-block.width / 2 + 2.6, block.width / 2 - 2.6):
+                if random.random() < 0.5:
+                    site.place(tree(site, *block.at(u, v), random.uniform(1.5, 2.8)), 0.0, share=0.4)
     drive(site, ways, 40, 0.1)
     for way in ways:
         tree_row(site, way, way.width / 2 + 3.4, random.uniform(12, 18), 2.4)
@@ -388,7 +396,7 @@ def airport(site: Site) -> None:
     heading = angle - np.pi / 2
     while u < extent * 0.75:
         long = typical * random.uniform(0.7, 1.15)
-        if random.random() < 0.35 + 0.4 * site.difficulty:
+        if random.random() < 0.5 + 0.4 * site.difficulty:
             place = base.at(u, apron_v - deep / 2 + 4 + long / 2)
             lead = np.maximum(np.abs(patch.u - np.float32(u)) - 0.15, np.abs(patch.v + np.float32(typical * 0.2)) - typical * 0.9)
             patch.cover(lead, YELLOW, 0.7)
@@ -419,7 +427,7 @@ def sports(site: Site) -> None:
             if lay_football_pitch(site, *site.anywhere(site.extent * 0.15), angle + random.choice([0, np.pi / 2]), scale,
                                   random.random() < 0.5):
                 break
-    for _ in range(2 + count(site, 3)):
+    for _ in range(3 + count(site, 6)):
         x, y = site.anywhere(10)
         kind = choose(random, {"tennis": 3, "basketball": 2, "pool": 1, "cars": 1, "building": 1, "pitch": 0.6})
         turn = angle + random.choice([0, np.pi / 2])
