@@ -86,7 +86,7 @@ def flat_building(site: Site, x: float, y: float, angle: float, length: float, w
 
     def draw(patch: Patch) -> None:
         sun = patch.canvas.sun
-        noise = 0.04 * fractal(random, patch.size, 40, 0.75) + 0.02 * band(random, patch.size, 2)
+        noise = 0.025 * fractal(random, patch.size, 200, 0.7) + 0.015 * band(random, patch.size, 2)
         patch.cover(patch.distance, np.clip(paint * (1 + noise)[..., None], 0, 1))
         seams = np.abs((patch.u / 4.0) % 1 - 0.5) * 4.0 - 0.05
         patch.cover(np.maximum(seams, patch.distance), paint * 0.85, 0.3)

@@ -63,13 +63,14 @@ class Index:
         return self._on[one.number].get(ground.number, 0.0)
 
     def gap(self, one: Object, anchor: Object) -> float:
-        """The shortest way between two objects' pixels, as a share of the picture (to a quarter of its resolution)."""
+        """The shortest way between two objects' pixels, as a share of the picture (measured on a coarse grid)."""
         if anchor.number not in self._gaps:
             step = max(1, self.scene.size // 128)
-            side = self.scene.size // step * step
-            blocks = self.scene.ids[:side, :side].reshape(side // step, step, side // step, step)
-            far = ndimage.distance_transform_edt(~(blocks == anchor.number).any((1, 3)))
-            near = ndimage.minimum(np.repeat(np.repeat(far, step, 0), step, 1), self.scene.ids[:side, :side],
+            ids = np.pad(self.scene.ids, (0, -self.scene.size % step))
+            side = len(ids)
+            blocks = (ids == anchor.number).reshape(side // step, step, side // step, step).any((1, 3))
+            far = ndimage.distance_transform_edt(~blocks)
+            near = ndimage.minimum(np.repeat(np.repeat(far, step, 0), step, 1), ids,
                                    np.arange(1, max(o.number for o in self.objects) + 1))
             self._gaps[anchor.number] = dict(enumerate((near * step / self.scene.size).tolist(), 1))
         return self._gaps[anchor.number][one.number]

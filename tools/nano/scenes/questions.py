@@ -7,7 +7,7 @@ import numpy as np
 from .expressions import EVERYWHERE, NOT_ON, ON, SUPPORTS, Expression, Index, colour_word, expressions, neighbours, support
 from .palette import alike
 from .scene import GROUND, Object, Scene
-from .words import article, cell_of, length, may_be_in, number, plural, position
+from .words import INCLUDES, article, cell_of, length, may_be_in, number, plural, position
 
 GCG_PROMPT = ("Can you provide a thorough description of the this image? "
               "Please output with interleaved segmentation masks for the corresponding phrases.")
@@ -114,6 +114,8 @@ def _groups(index: Index) -> list[tuple[str, str, str, list[Object]]]:
     found = []
     for kind in sorted({o.kind for o in index.objects} - set(GROUND) | {"field"}):
         members = [o for o in index.objects if o.kind == kind]
+        if any(o.kind in INCLUDES.get(kind, ()) for o in index.objects):
+            continue
         if len(members) < 2 or sum(o.area for o in members) < 2 * index.least:
             continue
         found.append((kind, "", "", members))

@@ -16,7 +16,7 @@ from .sports import lay_basketball_court, lay_football_pitch, lay_pool, lay_tenn
 from .trees import tree
 from .vehicles import car, truck
 from .vessels import boat, lay_wake, ship
-from .ways import YELLOW, Way, lay_roads, lay_runway
+from .ways import YELLOW, Way, lay_footpath, lay_roads, lay_runway
 
 
 def _fields(site: Site, angle: float, smallest: float) -> None:
@@ -62,12 +62,13 @@ def _meadow(site: Site) -> None:
 
 
 def _woods(site: Site, share: float) -> None:
-    """A forest over about `share` of the picture, beyond a wavy line."""
+    """A forest over about `share` of the picture, beyond a wavy line, but not in water."""
     random = site.random
     patch = site.canvas.whole()
     turn = random.uniform(0, 2 * np.pi)
     beyond = patch.x * np.float32(np.cos(turn)) + patch.y * np.float32(np.sin(turn))
     distance = rough(site, patch, np.float32(site.extent * (0.55 - share)) - beyond, site.extent * 0.035)
+    distance[np.isin(site.canvas.ids, site.numbers("river", "lake", "pond"))] = site.extent
     step = site.canvas.size / len(site.taken)
     index = np.minimum((np.arange(len(site.taken)) + 0.5) * step, site.canvas.size - 1).astype(int)
     site.taken |= distance[np.ix_(index, index)] < 0
@@ -416,6 +417,9 @@ def sports(site: Site) -> None:
     _meadow(site)
     angle = random.uniform(0, np.pi)
     base = Plot(0, 0, 0, 0, angle)
+    for _ in range(random.integers(0, 3)):
+        lay_footpath(site, Way(*site.anywhere(site.extent * 0.2), random.uniform(0, np.pi), random.uniform(1.8, 3.0),
+                               random.uniform(2, 12), random.uniform(60, 160), random.uniform(0, 6)))
     if random.random() < 0.7:
         way = Way(*base.at(0, -site.extent * random.uniform(0.3, 0.42)), angle, random.uniform(7, 9))
         lay_roads(site, [way], 1.5)
@@ -471,26 +475,19 @@ def countryside(site: Site) -> None:
         _, v = river.frame(patch.x, patch.y)
         lay_water(site, patch, rough(site, patch, np.abs(v) - np.float32(river.width / 2), river.width * 0.06), "river")
         site.taken |= np.abs(river.frame(site.coarse_x, site.coarse_y)[1]) < river.width * 0.6
-        for _ in range(count(site, 4)):
-            x, y, heading = river.at(random.uniform(-0.5, 0.5) * extent, random.uniform(-0.25, 0.25) * river.width)
-            vessel = boat(site, x, y, heading + random.choice([0, np.pi]), random.uniform(8, 18))
-            if site.place(vessel, 1.0, share=0.6, paved=True) and random.random() < 0.5:
-                lay_wake(site, vessel, 10)
     if random.random() < 0.75:
-        woods = random.uniform(0.12, 0.4)
-        before = site.canvas.ids.copy()
-        picture = site.canvas.image.copy()
-        wet = site.record("", "")  # a number that no object has: the forest must not grow into the water
-        del site.records[wet - 1]
-        _woods(site, woods)
-        water = np.isin(before, [n + 1 for n, r in enumerate(site.records) if r.kind in ("river", "lake")])
-        site.canvas.image[water] = picture[water]
-        site.canvas.ids[water] = before[water]
+        _woods(site, random.uniform(0.12, 0.4))
     if random.random() < 0.7:
         way = Way(*site.anywhere(extent * 0.2), angle + np.pi / 2 + random.uniform(-0.3, 0.3), random.uniform(7, 9), random.uniform(0, 6),
                   extent * random.uniform(0.8, 1.6), random.uniform(0, 6))
         lay_roads(site, [way])
         drive(site, [way], 70, 0.2)
+    for _ in range(count(site, 5) if river else 0):
+        x, y, heading = river.at(random.uniform(-0.5, 0.5) * extent, random.uniform(-0.25, 0.25) * river.width)
+        vessel = boat(site, x, y, heading + random.choice([0, np.pi]), random.uniform(8, 18))
+        if site.lies_on(vessel.shape, 3.0, site.numbers("river")) and site.place(vessel, 1.0, share=0.6, paved=True):
+            if random.random() < 0.5:
+                lay_wake(site, vessel, 10)
     site.scatter(lambda x, y: house(site, x, y, random.uniform(0, np.pi), random.uniform(10, 14), random.uniform(7.5, 9.5)), count(site, 4), 4.0)
     plant(site, count(site, 40), 2.0, 5.0)
 

@@ -70,6 +70,10 @@ class Site:
         self.records.append(Record(kind, colour, instances, whole_area))
         return len(self.records)
 
+    def numbers(self, *kinds: str) -> list[int]:
+        """The numbers of the objects recorded so far that are of these kinds."""
+        return [number for number, record in enumerate(self.records, 1) if record.kind in kinds]
+
     def _window(self, shape: Shape, margin: float):
         points = shape.points()
         edge = margin + self._step
@@ -85,6 +89,13 @@ class Site:
         rows, columns, distance = self._window(shape, margin)
         hindrance = self.standing if paved else self.taken
         return not (hindrance[rows, columns] & (distance <= margin + self._step * 0.5)).any()
+
+    def lies_on(self, shape: Shape, margin: float, numbers: list[int]) -> bool:
+        """Whether what is seen of a shape with `margin` metres around it lies wholly on these objects."""
+        patch = self.canvas.patch(shape, margin)
+        if patch is None:
+            return False
+        return bool(np.isin(self.canvas.ids[patch.rows, patch.columns][patch.distance <= margin], numbers).all())
 
     def take(self, shape: Shape, margin: float = 0.0) -> None:
         rows, columns, distance = self._window(shape, margin)

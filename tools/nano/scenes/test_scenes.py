@@ -153,6 +153,15 @@ def test_scene(seed, size, difficulty, words, seen):
             found = possible(expression.group(1), target, measured)
             check([m.one.number for m in found] == [target.one.number],
                   f"{where}: {expression.group(1)!r} may be any of {[(m.one.kind, m.one.colour, m.one.number) for m in found]}")
+        if question.kind == "group":
+            prompt = re.match(r"(?:Segment all|Are there) (.*?) in this image[.?]", question.prompt).group(1)
+            kind = question.targets[0].kind
+            text = prompt.replace("football pitches", "football pitch").replace(kind + "s", kind)
+            members = [m for m in measured if (m.mask & question.targets[0].mask).any()]
+            found = [m for m in possible(text, members[0], measured) if m.one.kind == kind]
+            check(found == members and len(members) == question.targets[0].instances,
+                  f"{where}: {prompt!r} has {len(members)} members and may have {len(found)}")
+            check(question.targets[0].mask.sum() == sum(m.area for m in members), f"{where}: {prompt!r} covers parts of objects")
     check(any(q.kind == "gcg" for q in questions) or not scene.objects, f"{where}: no description")
     return scene, questions
 
@@ -171,8 +180,8 @@ def test_run_lengths(random):
         mask = random.random((height, width)) < random.choice([0.0, 0.02, 0.5, 1.0])
         packed = rle.encode(mask)
         check((rle.decode(packed) == mask).all(), f"run lengths of a mask {height}x{width}")
-    # By hand: columns 0001 0110 0001 0000: runs 3 1 1 2 4 1 4, from the fourth on less the one two before: 3 1 1 1 3 -1 0.
-    mask = np.array([[0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)  # down the columns: 000 010 010 100
+    # By hand, down the columns: 000 010 010 100.
+    mask = np.array([[0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
     runs, counts = [4, 1, 2, 1, 1, 1, 2], []
     for place, run in enumerate(runs):
         counts.append(run if place < 3 else run - runs[place - 2])

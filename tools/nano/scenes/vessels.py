@@ -96,7 +96,7 @@ def _sun_here(patch: Patch) -> tuple[float, float]:
 
 
 def lay_wake(site: Site, vessel: Thing, length: float) -> None:
-    """Foam behind a vessel under way: a bright churned strip and two spreading waves; only on water already painted.
+    """Foam behind a vessel under way: a bright churned strip and two spreading waves, on the water already painted.
 
     Nothing else may lie close behind.
     """
@@ -114,4 +114,5 @@ def lay_wake(site: Site, vessel: Thing, length: float) -> None:
     strip = np.exp(-(patch.v / (0.07 * length + 0.03 * behind)) ** 2) * np.clip(behind / length - 0.75, 0, 1)
     arms = np.exp(-((np.abs(patch.v) - 0.16 * behind) / (0.03 * length + 0.012 * behind)) ** 2) * 0.6
     ripple = 0.5 + 0.5 * np.sin(behind * np.float32(2 * np.pi / (0.35 * length))) * 0.4 + 0.1 * band(site.random, patch.size, 4)
-    patch.mix(np.clip(fade * froth * (0.9 * strip + arms * ripple), 0, 1).astype(np.float32), (0.82, 0.87, 0.88))
+    water = np.isin(site.canvas.ids[patch.rows, patch.columns], site.numbers("sea", "river"))
+    patch.mix((np.clip(fade * froth * (0.9 * strip + arms * ripple), 0, 1) * water).astype(np.float32), (0.82, 0.87, 0.88))

@@ -55,9 +55,12 @@ def lay_roads(site: Site, ways: list[Way], pavement: float = 0.0) -> None:
     frames = [way.frame(patch.x, patch.y) for way in ways]
     edges = [np.abs(v) - np.float32(way.width / 2) for way, (_, v) in zip(ways, frames)]
     verge = concrete(site, patch.size) if pavement else soil(site, patch.size)
+    wet = np.isin(canvas.ids, site.numbers("river", "lake", "pond"))
     for way, edge in zip(ways, edges):
         beside = pavement if way.paved else 0.0
         patch.cover(edge - np.float32(beside or 0.8), verge, 0.95 if beside else 0.6)
+        if wet.any():
+            _bridge(site, patch, edge, wet)
     dark = asphalt(site, patch.size)
     track = soil(site, patch.size) * 1.12
     road = np.zeros(patch.size, bool)
@@ -81,6 +84,22 @@ def lay_roads(site: Site, ways: list[Way], pavement: float = 0.0) -> None:
                 elsewhere = np.minimum(elsewhere, edge - 1.0)
         _mark(patch, way, u, v, elsewhere, random)
     canvas.ids[road] = site.record("road", instances=len(ways))
+
+
+def _bridge(site: Site, patch: Patch, edge: np.ndarray, wet: np.ndarray) -> None:
+    """Where a road crosses water: parapets of concrete, and the bridge's shadow beside it."""
+    sun, pixel = site.canvas.sun, site.canvas.metres_per_pixel
+    reach = 4.0 * sun.length / pixel
+    shadow = np.roll(edge, (round(sun.y * reach), round(sun.x * reach)), (0, 1))
+    patch.darken(np.clip(0.5 - shadow / pixel, 0, 1) * wet, 0.5)
+    patch.mix(np.clip(0.5 - (edge - 0.7) / pixel, 0, 1) * wet, (0.66, 0.65, 0.62))
+
+
+def lay_footpath(site: Site, way: Way) -> None:
+    """A path of gravel; it is no object, and other things may lie across it."""
+    patch = site.canvas.whole()
+    _, v = way.frame(patch.x, patch.y)
+    patch.cover(np.abs(v) - np.float32(way.width / 2), concrete(site, patch.size, (0.60, 0.55, 0.46)), 0.85)
 
 
 def _mark(patch: Patch, way: Way, u: np.ndarray, v: np.ndarray, elsewhere: np.ndarray, random: np.random.Generator) -> None:

@@ -2,11 +2,14 @@
 
 import re
 
-PLURALS = {"parking lot": "parking lots", "football pitch": "football pitches", "ship": "ships", "lake": "lakes"}
+PLURALS = {"football pitch": "football pitches"}
 
 # Kinds that one may take for each other: an expression must tell its object from all of these.
 _FAMILIES = [{"house", "building", "warehouse"}, {"car", "truck"}, {"truck", "container"}, {"ship", "boat"},
              {"river", "lake", "pond", "sea"}, {"road", "runway", "parking lot", "apron"}, {"tree", "forest"}]
+
+# Other kinds that the plural of a kind would take in: "all buildings" is no question where there are houses too.
+INCLUDES = {"building": ("house", "warehouse"), "tree": ("forest",)}
 
 COLUMNS, ROWS = ("left", "", "right"), ("top", "", "bottom")
 MARGIN = 0.05   # share of the picture: nearer than that to a cell's border, a place has no certain name
