@@ -76,6 +76,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.count < 1 or arguments.seed < 0 or arguments.processes < 1:
         parser.error("--count and --processes are at least 1, --seed at least 0")
+    if not 64 <= arguments.size <= 8192:
+        parser.error(f"--size {arguments.size} is not in 64 to 8192")
     folder, seeds = arguments.folder, range(arguments.seed, arguments.seed + arguments.count)
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(arguments.processes) as pool:

@@ -9,7 +9,8 @@ visible pixels; masks never overlap), `box` (x0, y0, x1, y1 in pixels), `area`, 
 
 A Question's `kind` is "gcg", "object", "group" or "referring"; its `answer` has one `[SEG]` for each of its `targets`, in
 order; a Target has `mask`, `kind`, `is_group`, `box` (x0, y0, x1, y1 as shares of the picture) and `instances`, the number
-of objects under the mask. `load_cache(path)` gives the scenes of a shard that make_scenes.py --cache wrote. The same seeds give the same pictures and texts.
+of objects under the mask. `load_cache(path)` gives the scenes of a shard that make_scenes.py --cache wrote. The same seeds
+give the same pictures and texts.
 """
 
 from .cache import CachedScene, load_cache

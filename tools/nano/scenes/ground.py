@@ -43,6 +43,12 @@ def grass(site: Site, shape: tuple[int, int]) -> np.ndarray:
     return textured(cover, 0.025 * band(random, shape, _pixels(site, 1.2)) + 0.045 * band(random, shape, 2) + 0.3 * worn)
 
 
+def lay_meadow(site: Site) -> None:
+    """Grass all over the picture: what other settings begin with."""
+    patch = site.canvas.whole()
+    patch.cover(patch.distance - 1, grass(site, patch.size))
+
+
 def soil(site: Site, shape: tuple[int, int]) -> np.ndarray:
     noise = fractal(site.random, shape, _pixels(site, 25.0), 0.65)
     return textured(site.season.soil, 0.09 * noise + 0.02 * band(site.random, shape, 2))

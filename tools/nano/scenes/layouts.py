@@ -161,7 +161,8 @@ def _lot(site: Site, plot: Plot, u: float, side: int, broad: float, deep: float,
     terrace = site.canvas.patch(box(*plot.at(u + shift * (broad - length - 3) / 2 * 0.7, side * (front - width / 2 - 1.6)),
                                     random.uniform(4, 8), 4.0, plot.angle))
     if terrace is not None and random.random() < 0.7:
-        terrace.cover(terrace.distance, concrete(site, terrace.size, random.choice([(0.62, 0.57, 0.5), (0.5, 0.36, 0.27), (0.6, 0.6, 0.59)])))
+        stone = random.choice([(0.62, 0.57, 0.5), (0.5, 0.36, 0.27), (0.6, 0.6, 0.59)])
+        terrace.cover(terrace.distance, concrete(site, terrace.size, stone))
     site.place(house(site, *home, plot.angle, length, width), 0.3, share=0.2)
     if random.random() < 0.3 + 0.4 * site.difficulty:
         site.place(car(site, *plot.at(drive_u, side * (deep - random.uniform(3.5, 8.5))), street + (np.pi if random.random() < 0.5 else 0)),
