@@ -30,12 +30,15 @@ def _lay(site: Site, shape: Shape, kind: str, colour: str, draw, margin: float =
     if not site.seen(shape, 0.6) or not site.free(shape, margin):
         return False
     site.take(shape, margin)
-    patch = site.canvas.patch(shape, margin)
-    if patch is None:
-        return False
-    draw(patch)
-    patch.claim(site.record(kind, colour, whole_area=shape.area))
+    _paint(site, shape, kind, colour, draw, margin)
     return True
+
+
+def _paint(site: Site, shape: Shape, kind: str, colour: str, draw, margin: float = 0.0) -> None:
+    patch = site.canvas.patch(shape, margin)
+    if patch is not None:
+        draw(patch)
+        patch.claim(site.record(kind, colour, whole_area=shape.area))
 
 
 def lay_tennis_court(site: Site, x: float, y: float, angle: float, colour: str | None = None, scale: float = 1.0) -> bool:
@@ -121,11 +124,12 @@ def lay_football_pitch(site: Site, x: float, y: float, angle: float, scale: floa
 
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (93.0 * scale, 51.0 * scale)
     oval = Shape(x, y, angle, ring, corners, 2 * 4.9 * scale * (2 * 84.0 + 2 * np.pi * 46.0) * scale)
-    if not site.seen(oval, 0.5) or not site.free(box(x, y, 186 * scale, 102 * scale, angle)):
+    ground = box(x, y, 186 * scale, 102 * scale, angle)
+    if not site.seen(oval, 0.5) or not site.free(ground):
         return False
-    _lay(site, oval, "running track", "red", draw_track)
-    _lay(site, pitch, "football pitch", "green", draw)
-    site.take(box(x, y, 186 * scale, 102 * scale, angle))
+    site.take(ground)
+    _paint(site, oval, "running track", "red", draw_track)
+    _paint(site, pitch, "football pitch", "green", draw)
     return True
 
 

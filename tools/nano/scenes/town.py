@@ -85,7 +85,7 @@ def industrial(site: Site) -> None:
     lay_meadow(site)
     ways, blocks = plots(site, random.uniform(0, np.pi), random.uniform(85, 130), random.uniform(70, 95), random.uniform(8, 11), 1.0)
     for block in blocks:
-        kind = choose(random, {"tanks": 1.3, "yard": 1.6, "cars": 0.5, "lawn": 0.15})
+        kind = choose(random, {"tanks": 1.3, "yard": 1.6, "cars": 0.5, "lawn": 0.3})
         if kind == "tanks":
             tank_farm(site, block)
         elif kind == "yard":
@@ -93,9 +93,15 @@ def industrial(site: Site) -> None:
         elif kind == "cars":
             lot = Plot(block.x, block.y, block.length * 0.85, min(block.width * 0.8, 46), block.angle)
             park(site, lot, random.uniform(0.2, 0.7))
-        plant(site, count(site, 2), 1.8, 3.5)
+        else:
+            for _ in range(count(site, 12)):
+                place = block.at(*(random.uniform(-0.45, 0.45, 2) * (block.length, block.width)))
+                site.place(tree(site, *place, random.uniform(1.8, 3.8)), 0.2, share=0.5)
     lay_roads(site, ways, 1.0)
     drive(site, ways, 70, 0.4)
+    for way in ways:
+        if random.random() < 0.35:
+            tree_row(site, way, way.width / 2 + 3.2, random.uniform(11, 17), 2.2)
 
 
 def commercial(site: Site) -> None:
