@@ -1,6 +1,6 @@
 /**
- * The KV cache on the CPU: rotary positions with the write to the pages, and causal attention that reads
- * them.
+ * The KV cache on the CPU: rotary positions with the write to the pages, causal attention that reads them,
+ * and decoding steps, which do both.
  *
  * Inside a page each kv head has its keys as [head_dim, GP_PAGE_TOKENS] (what the score product wants: no
  * packing at every step), then its values as [GP_PAGE_TOKENS, head_dim rounded up to 16]. A page is one block

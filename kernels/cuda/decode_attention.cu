@@ -4,12 +4,14 @@
  *
  * attend_split: a block has the queries of one kv head (16 of them: a group is one tile of an mma) and
  * kSplit = 128 keys of one sequence; each of 4 warps copies its own 32 keys and values by cp.async, all of
- * them under way at once, 64 KB a block at width 128. Meanwhile the block turns its queries (rope.cuh) into
- * shared memory, and, in the last split, the new key: that split's first block of the group writes key and
- * value to their page. Nobody reads them from there in this launch: the last split's blocks put them among
- * the keys that have come, other splits do not see the position. Then the warps are merged in their order.
- * What splits there are depends on the sequence's length alone. The block leaves its sums, not yet divided,
- * with their largest and total in the workspace. merge_splits adds a row's splits in their order and divides.
+ * them under way at once, 64 KB a block at width 128 (73 KB of shared memory). Meanwhile the block turns its
+ * queries (rope.cuh) into shared memory and, in the last split, the new key; that split's first block of the
+ * group writes key and value to their page. Nobody reads them there in this launch: the last split's blocks
+ * put them beside the keys that have come, and no other split has the position. Warps are merged in their
+ * order. The block leaves its sums, not yet divided, with their largest and total in the workspace.
+ *
+ * merge_splits adds a row's splits in their order and divides. What splits there are depends on the
+ * sequence's length alone.
  *
  * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, 3 % of that for the splits
  * (group 4), and from the second-level cache 2 % for queries and tables, which every split turns again;
@@ -25,7 +27,8 @@ namespace gp_cuda {
 namespace {
 
 constexpr int kWarps = 4, kWarpKeys = 32, kSplit = kWarps * kWarpKeys;
-constexpr int kTileRows = 16; // queries of a block
+constexpr int kTileRows = 16;           // queries of a block
+constexpr int kOwnRows = kTileRows + 2; // of the step itself: queries, then the new key and value
 constexpr int kMergeThreads = 64;
 constexpr int kVector = 4; // of rope.cuh: 96 threads turn and copy 4 queries, key and value of width 128
 static_assert(GP_PAGE_TOKENS % kWarpKeys == 0, "a warp's keys lie in one page");
@@ -51,9 +54,6 @@ struct Decode {
     float *marks; // [splits, kv_heads·group, 2]: largest, total
     uint16_t *y;
 };
-
-/** Rows that a block has of the step itself: queries, then the new key and value. */
-constexpr int kOwnRows = kTileRows + 2;
 
 /** The step's queries first … first + count − 1 of one kv head's group, turned, to `own` [count,
  * tile_stride]. In the newest split the key and value follow, which the group's first block also writes to

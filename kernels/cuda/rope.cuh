@@ -5,8 +5,6 @@
  */
 #pragma once
 
-#include "kernels/cuda/device.h"
-
 #include <ptx/convert.cuh>
 #include <ptx/memory.cuh>
 
