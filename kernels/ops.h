@@ -185,7 +185,7 @@ typedef struct gp_rope_append {
     gp_operand *q;
 } gp_rope_append;
 
-/** Causal attention of q [rows, kv_heads·group, head_dim] against the pages; y has q's shape. */
+/** A prompt's causal attention: q [rows, kv_heads·group, head_dim] against the pages; y has q's shape. */
 typedef struct gp_paged_attention {
     const gp_operand *q;
     const gp_sequence *sequences; /* host array */
@@ -193,9 +193,24 @@ typedef struct gp_paged_attention {
     int group;
     gp_kv_layer cache;
     float scale;
-    bool decode; /* every sequence has one row, a decoding step */
     gp_operand *y;
 } gp_paged_attention;
+
+/**
+ * Decoding steps: rope_append, then the new position's attention against all that its sequence has. Every
+ * sequence has one row, and the page that this is written to is in no other sequence of the call. qkv as
+ * gp_rope_append's; y [rows, kv_heads·group, head_dim].
+ */
+typedef struct gp_decode_attention {
+    const gp_operand *qkv;
+    const gp_sequence *sequences; /* host array */
+    int sequence_count;
+    int group;
+    const float *cosine, *sine; /* [positions, head_dim/2] */
+    gp_kv_layer cache;
+    float scale;
+    gp_operand *y;
+} gp_decode_attention;
 
 /* ---- rows and maps ------------------------------------------------------------------------------------ */
 
@@ -410,6 +425,7 @@ typedef struct gp_ops {
     void (*window_attention)(gp_backend *, const gp_window_attention *);
     void (*rope_append)(gp_backend *, const gp_rope_append *);
     void (*paged_attention)(gp_backend *, const gp_paged_attention *);
+    void (*decode_attention)(gp_backend *, const gp_decode_attention *);
     void (*embed)(gp_backend *, const gp_embed *);
     void (*add_rows)(gp_backend *, const gp_add_rows *);
     void (*to_operand)(gp_backend *, const gp_to_operand *);

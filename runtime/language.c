@@ -134,6 +134,7 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                       const gp_sequence *sequences, int sequence_count, bool decode) {
     const gp_ops *ops = backend->ops;
     int hidden = language->config.hidden_size;
+    float scale = 1.0f / sqrtf((float)language->head_dim);
     /* Decoded rows are text: no LoRA for them. */
     gp_partial_lora qkv_lora = lora_of(&layer->wqkv, buffers, buffers->lora1);
     gp_partial_lora out_lora = lora_of(&layer->wo, buffers, buffers->lora1);
@@ -145,22 +146,33 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                                       .lora = decode ? NULL : &qkv_lora,
                                       .decode = decode,
                                       .y_operand = buffers->qkv});
-    ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
-                                                .sequences = sequences,
-                                                .sequence_count = sequence_count,
-                                                .group = language->group,
-                                                .cosine = language->cosine,
-                                                .sine = language->sine,
-                                                .cache = cache,
-                                                .q = buffers->q});
-    ops->paged_attention(backend, &(gp_paged_attention){.q = buffers->q,
-                                                        .sequences = sequences,
-                                                        .sequence_count = sequence_count,
-                                                        .group = language->group,
-                                                        .cache = cache,
-                                                        .scale = 1.0f / sqrtf((float)language->head_dim),
-                                                        .decode = decode,
-                                                        .y = buffers->attended});
+    if (decode) {
+        ops->decode_attention(backend, &(gp_decode_attention){.qkv = buffers->qkv,
+                                                              .sequences = sequences,
+                                                              .sequence_count = sequence_count,
+                                                              .group = language->group,
+                                                              .cosine = language->cosine,
+                                                              .sine = language->sine,
+                                                              .cache = cache,
+                                                              .scale = scale,
+                                                              .y = buffers->attended});
+    } else {
+        ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
+                                                    .sequences = sequences,
+                                                    .sequence_count = sequence_count,
+                                                    .group = language->group,
+                                                    .cosine = language->cosine,
+                                                    .sine = language->sine,
+                                                    .cache = cache,
+                                                    .q = buffers->q});
+        ops->paged_attention(backend, &(gp_paged_attention){.q = buffers->q,
+                                                            .sequences = sequences,
+                                                            .sequence_count = sequence_count,
+                                                            .group = language->group,
+                                                            .cache = cache,
+                                                            .scale = scale,
+                                                            .y = buffers->attended});
+    }
     ops->linear(backend, &(gp_linear){.x = buffers->attended,
                                       .rows = rows,
                                       .weight = layer->wo.weight,

@@ -63,6 +63,7 @@ void GP_CPU(attention)(gp_backend *, const gp_attention *);
 void GP_CPU(window_attention)(gp_backend *, const gp_window_attention *);
 void GP_CPU(rope_append)(gp_backend *, const gp_rope_append *);
 void GP_CPU(paged_attention)(gp_backend *, const gp_paged_attention *);
+void GP_CPU(decode_attention)(gp_backend *, const gp_decode_attention *);
 void GP_CPU(embed)(gp_backend *, const gp_embed *);
 void GP_CPU(add_rows)(gp_backend *, const gp_add_rows *);
 void GP_CPU(to_operand)(gp_backend *, const gp_to_operand *);

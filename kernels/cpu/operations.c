@@ -51,6 +51,7 @@ const gp_ops GP_CPU(ops) = {
     .window_attention = GP_CPU(window_attention),
     .rope_append = GP_CPU(rope_append),
     .paged_attention = GP_CPU(paged_attention),
+    .decode_attention = GP_CPU(decode_attention),
     .embed = GP_CPU(embed),
     .add_rows = GP_CPU(add_rows),
     .to_operand = GP_CPU(to_operand),

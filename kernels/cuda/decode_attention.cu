@@ -1,29 +1,40 @@
 /**
- * Attention of decoding steps: one row a sequence against its pages, split along the keys.
+ * Decoding steps: one row a sequence, its rotation, the write of its key and value, and its attention against
+ * the pages, split along the keys.
  *
  * attend_split: a block has the queries of one kv head (16 of them: a group is one tile of an mma) and
  * kSplit = 128 keys of one sequence; each of 4 warps copies its own 32 keys and values by cp.async, all of
- * them under way at once, 64 KB a block at width 128, and the warps are merged in their order. What splits
- * there are depends on the sequence's length alone. The block leaves its sums, not yet divided, with their
- * largest and total in the workspace. merge_splits adds a row's splits in their order and divides.
+ * them under way at once, 64 KB a block at width 128 (73 KB of shared memory). Meanwhile the block turns its
+ * queries (rope.cuh) into shared memory and, in the last split, the new key; that split's first block of the
+ * group writes key and value to their page. Nobody reads them there in this launch: the last split's blocks
+ * put them beside the keys that have come, and no other split has the position. Warps are merged in their
+ * order. The block leaves its sums, not yet divided, with their largest and total in the workspace.
  *
- * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, and 3 % of that for the splits
- * (group 4); 4·length·heads·head_dim operations, a few percent of what mma does in that time. 3000 positions,
- * 8 kv heads, width 128: 12.3 MB a layer, 192 blocks, 6 µs of an A100's memory, 2.6 of an H200's.
+ * merge_splits adds a row's splits in their order and divides. What splits there are depends on the
+ * sequence's length alone.
+ *
+ * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, 3 % of that for the splits
+ * (group 4), and from the second-level cache 2 % for queries and tables, which every split turns again;
+ * 4·length·heads·head_dim operations, a few percent of what mma does in that time. 3000 positions, 8 kv
+ * heads, width 128: 12.3 MB a layer, 192 blocks, 6 µs of an A100's memory, 2.6 of an H200's.
  */
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/pages.cuh"
+#include "kernels/cuda/rope.cuh"
 
 namespace gp_cuda {
 
 namespace {
 
 constexpr int kWarps = 4, kWarpKeys = 32, kSplit = kWarps * kWarpKeys;
-constexpr int kTileRows = 16; // queries of a block
+constexpr int kTileRows = 16;           // queries of a block
+constexpr int kOwnRows = kTileRows + 2; // of the step itself: queries, then the new key and value
 constexpr int kMergeThreads = 64;
+constexpr int kVector = 4; // of rope.cuh: 96 threads turn and copy 4 queries, key and value of width 128
 static_assert(GP_PAGE_TOKENS % kWarpKeys == 0, "a warp's keys lie in one page");
 
-/** A sequence of one row: it sees `length` keys, and its splits are first_split … of the workspace. */
+/** A sequence of one row: it sees `length` keys, its own the last, and its splits are first_split … of the
+ * workspace. */
 struct Step {
     int32_t row, length, first_split;
     const int32_t *pages;
@@ -34,7 +45,8 @@ struct Steps {
 };
 
 struct Decode {
-    const uint16_t *q; // [rows, kv_heads·group, head_dim]
+    const uint16_t *qkv; // [rows, kv_heads, group + 2, head_dim]
+    const float *cosine, *sine;
     gp_kv_layer cache;
     int group, group_tiles;
     float factor; // scale · log2 e
@@ -42,6 +54,35 @@ struct Decode {
     float *marks; // [splits, kv_heads·group, 2]: largest, total
     uint16_t *y;
 };
+
+/** The step's queries first … first + count − 1 of one kv head's group, turned, to `own` [count,
+ * tile_stride]. In the newest split the key and value follow, which the group's first block also writes to
+ * their page. */
+template <int kWidth>
+__device__ __forceinline__ void turn_own(const Decode &a, const Step &step, int head, int first, int count,
+                                         bool newest, uint16_t *own) {
+    const int dim = a.cache.head_dim, half = dim / 2, vectors = half / kVector, position = step.length - 1;
+    const int64_t kv_row = static_cast<int64_t>(step.row) * a.cache.kv_heads + head;
+    const int64_t angles = static_cast<int64_t>(position) * half;
+    const int rows = newest ? count + 2 : count;
+    for (int index = static_cast<int>(threadIdx.x); index < rows * vectors; index += 32 * kWarps) {
+        const int row = index / vectors, column = index % vectors * kVector;
+        const int slot = row < count ? first + row : a.group + row - count;
+        Halves<kVector> part;
+        part.load(a.qkv + (kv_row * (a.group + 2) + slot) * dim + column, half);
+        if (slot <= a.group) part.turn(a.cosine + angles + column, a.sine + angles + column);
+        part.store(own + row * tile_stride(kWidth) + column, half);
+        if (row >= count && first == 0)
+            part.store(page_row(a.cache, step.pages, position, head, row - count) + column, half);
+    }
+}
+
+/** One row of a tile from another by a warp, whose lanes' copies to the tile have landed. */
+__device__ __forceinline__ void place_row(uint16_t *target, const uint16_t *source, int dim) {
+    const int column = static_cast<int>(threadIdx.x) % 32 * 8;
+    __syncwarp(); // all lanes' copies: the row was zero-filled by them
+    if (column < dim) store_16(target + column, load_16(source + column));
+}
 
 /** Splits in x, kv heads and tiles of their groups in y, sequences in z. */
 template <int kWidth>
@@ -56,29 +97,34 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
     const int first = static_cast<int>(blockIdx.y) % a.group_tiles * kTileRows; // of the group
     const int count = min(a.group - first, kTileRows), heads = a.cache.kv_heads * a.group;
     const int key = split * kSplit + warp * kWarpKeys, seen = min(step.length - key, kWarpKeys);
+    const int written = min(step.length - 1 - key, kWarpKeys); // before this step
     uint16_t *keys = shared_memory<uint16_t>() + warp * 2 * kTile, *values = keys + kTile;
+    uint16_t *own = shared_memory<uint16_t>() + kWarps * 2 * kTile;
+    const uint16_t *own_key = own + count * tile_stride(kWidth), *own_value = own_key + tile_stride(kWidth);
 
     if (seen > 0) {
         const uint16_t *source =
             page_head(a.cache, step.pages[key / GP_PAGE_TOKENS], head) + key % GP_PAGE_TOKENS * dim;
-        copy_rows<kWidth, kWarpKeys, 32>(keys, lane, seen, dim, [&](int row) { return source + row * dim; });
+        copy_rows<kWidth, kWarpKeys, 32>(keys, lane, written, dim,
+                                         [&](int row) { return source + row * dim; });
         copy_commit();
         source += GP_PAGE_TOKENS * dim;
-        copy_rows<kWidth, kWarpKeys, 32>(values, lane, seen, dim,
+        copy_rows<kWidth, kWarpKeys, 32>(values, lane, written, dim,
                                          [&](int row) { return source + row * dim; });
     }
     copy_commit();
+    turn_own<kWidth>(a, step, head, first, count, (split + 1) * kSplit >= step.length, own);
+    __syncthreads();
     Rows<kWidth, 1> rows;
     rows.start();
     if (seen > 0) { // the same for all lanes
-        const int64_t row = step.row;
-        const uint16_t *q = a.q + (row * heads + head * a.group + first) * dim;
         Queries<kWidth, 1> queries;
         load_queries(queries, [&](int tile, int half, int column) {
             int at = row_of(tile, half);
-            return at < count && column < dim ? load_pair(q + at * dim + column) : 0u;
+            return at < count && column < dim ? load_pair(own + at * tile_stride(kWidth) + column) : 0u;
         });
         copy_wait<1>();
+        if (written < seen) place_row(keys + written * tile_stride(kWidth), own_key, dim);
         __syncwarp();
         Weights<kWarpKeys, 1> weights;
         score_keys(queries, keys, weights);
@@ -86,6 +132,7 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
         float change[1][2]; // of sums that are still 0
         weigh_keys(weights, a.factor, rows, change);
         copy_wait<0>();
+        if (written < seen) place_row(values + written * tile_stride(kWidth), own_value, dim);
         __syncwarp();
         add_values(weights, values, rows);
     }
@@ -137,7 +184,9 @@ void run(gp_backend *backend, const Decode &a, const Steps &steps, int count, in
               static_cast<unsigned>(count));
     with_width(a.cache.head_dim, [&](auto width) {
         constexpr int kWidth = decltype(width)::value;
-        constexpr unsigned kBytes = kWarps * 2 * tile_size(kWidth, kWarpKeys) * sizeof(uint16_t);
+        constexpr unsigned kElements =
+            kWarps * 2 * tile_size(kWidth, kWarpKeys) + kOwnRows * tile_stride(kWidth);
+        constexpr unsigned kBytes = kElements * sizeof(uint16_t);
         static_assert(Partials<kWidth, kWarps>::kFloats * sizeof(float) <= kBytes,
                       "partial results fit where the tiles were");
         GP_RUN(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a, steps);
@@ -148,18 +197,14 @@ void run(gp_backend *backend, const Decode &a, const Steps &steps, int count, in
 
 } // namespace
 
-void decode_attention(gp_backend *backend, const gp_paged_attention *attention) {
+void decode_attention(gp_backend *backend, const gp_decode_attention *attention) {
     const int heads = attention->cache.kv_heads * attention->group, dim = attention->cache.head_dim;
     const int64_t room =
         static_cast<int64_t>(kWorkspaceBytes / sizeof(float)) / (heads * (dim + 2)); // splits
     auto *workspace = static_cast<float *>(of(backend).workspace);
-    Decode a = {bits_of(attention->q),
-                attention->cache,
-                attention->group,
-                (attention->group + kTileRows - 1) / kTileRows,
-                attention->scale * kLog2e,
-                workspace,
-                workspace + room * heads * dim,
+    Decode a = {bits_of(attention->qkv),   attention->cosine, attention->sine,
+                attention->cache,          attention->group,  (attention->group + kTileRows - 1) / kTileRows,
+                attention->scale * kLog2e, workspace,         workspace + room * heads * dim,
                 bits_of(attention->y)};
     Steps steps = {};
     int count = 0, most = 0;

@@ -84,6 +84,7 @@ void attention(gp_backend *, const gp_attention *);
 void window_attention(gp_backend *, const gp_window_attention *);
 void rope_append(gp_backend *, const gp_rope_append *);
 void paged_attention(gp_backend *, const gp_paged_attention *);
+void decode_attention(gp_backend *, const gp_decode_attention *);
 void embed(gp_backend *, const gp_embed *);
 void add_rows(gp_backend *, const gp_add_rows *);
 void to_operand(gp_backend *, const gp_to_operand *);

@@ -112,6 +112,7 @@ const gp_ops *operations() {
         ops.window_attention = window_attention;
         ops.rope_append = rope_append;
         ops.paged_attention = paged_attention;
+        ops.decode_attention = decode_attention;
         ops.embed = embed;
         ops.add_rows = add_rows;
         ops.to_operand = to_operand;

@@ -112,7 +112,6 @@ void run(gp_backend *backend, const Paged &a, const SequenceList &list, int sequ
 } // namespace
 
 void paged_attention(gp_backend *backend, const gp_paged_attention *attention) {
-    if (attention->decode) return decode_attention(backend, attention);
     if (of(backend).hopper && paged_attention_hopper(backend, attention)) return;
     Paged a = {bits_of(attention->q), attention->cache, attention->group, attention->scale * kLog2e,
                bits_of(attention->y)};

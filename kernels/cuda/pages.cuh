@@ -37,7 +37,11 @@ __device__ __forceinline__ uint16_t *page_head(const gp_kv_layer &cache, int32_t
            (static_cast<int64_t>(page) * cache.kv_heads + head) * page_head_size(cache.head_dim);
 }
 
-/** paged_attention with decode. */
-void decode_attention(gp_backend *backend, const gp_paged_attention *attention);
+/** Where a position has its key (`which` 0) or value (1) of a kv head. */
+__device__ __forceinline__ uint16_t *page_row(const gp_kv_layer &cache, const int32_t *pages, int position,
+                                              int head, int which) {
+    return page_head(cache, pages[position / GP_PAGE_TOKENS], head) +
+           (which * GP_PAGE_TOKENS + position % GP_PAGE_TOKENS) * cache.head_dim;
+}
 
 } // namespace gp_cuda

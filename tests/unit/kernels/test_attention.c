@@ -1,6 +1,6 @@
 /**
- * attention, window_attention, rope_append and paged_attention against a plain softmax in float64, on every
- * kind of backend.
+ * attention, window_attention, rope_append, paged_attention and decode_attention against a plain softmax in
+ * float64, on every kind of backend.
  *
  * Tolerance in f32: a score's error is below (d + 8)·u·S, S = Σ|q·k|·scale, u = 2^-24: d + 1 roundings of the
  * sum, 2 of the scale, and up to 5 of the rotated q and k. A weight's relative error then is that plus the 2
@@ -199,7 +199,7 @@ static void rotate(const gp_backend *backend, const float *x, const float *cosin
 }
 
 /* Decoding backends may split the keys: 700 of them are several splits. MANY sequences are more than one
- * launch may take. */
+ * launch may take. PAGES: of both prompts. */
 enum { POSITIONS = 700, PAGES = 2 * ((POSITIONS + GP_PAGE_TOKENS - 1) / GP_PAGE_TOKENS), MANY = 70 };
 
 /** Two sequences in a packed batch, and what of them is in host memory. */
@@ -256,54 +256,97 @@ static void check_queries(const paged *p) {
             }
 }
 
+/** Pages of two caches, to the byte. */
+static void compare_pages(const paged *p, const void *have, const void *want, int pages) {
+    gp_backend *backend = p->backend;
+    size_t page_bytes = backend->ops->kv_page_bytes(p->kv_heads, p->dim);
+    const char *here = from_backend(backend, have, (size_t)pages * page_bytes),
+               *there = from_backend(backend, want, (size_t)pages * page_bytes);
+    for (int i = 0; i < pages; i++)
+        CHECK(memcmp(here + (size_t)i * page_bytes, there + (size_t)i * page_bytes, page_bytes) == 0,
+              "%s: %d kv heads, group %d, dim %d: decoding steps leave page %d of %d as rope_append does not",
+              backend->name, p->kv_heads, p->group, p->dim, i, pages);
+}
+
 /**
- * MANY decoding steps at once, single rows of both sequences against pages that are full; of them the first
- * ones at the ends of pages and of splits. Each gives the bits that it gives alone.
+ * MANY decoding steps at once, of positions of both sequences; the first ones are at the ends of pages and of
+ * splits. A step reads the prompt's full pages, the first PAGES of append.cache, and writes to a page of its
+ * own after them, which holds the positions before the step's and is poison from there on. The operation has
+ * to leave the bytes that rope_append of one row more leaves there, and all other pages as they were. Each
+ * step gives the bits that it gives alone.
  */
-static void check_decoding(const paged *p, uint64_t *seed, gp_paged_attention attention,
-                           const gp_sequence whole[2], const float *whole_y) {
+static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append, const int32_t *page_list,
+                           const float *whole_y) {
     gp_backend *backend = p->backend;
     int64_t width = (int64_t)p->kv_heads * p->group * p->dim;
-    size_t row_bytes = (size_t)width * gp_dtype_size(backend->operand);
+    int64_t packed_width = (int64_t)p->kv_heads * (p->group + 2) * p->dim;
     const int ends[] = {p->lengths[0], p->lengths[1], 1, 64, 65, 128, 129, 300, 700};
-    const int end_count = sizeof ends / sizeof *ends, count = MANY;
-    const gp_operand *q = attention.q;
-    gp_operand *packed = operands_on(backend, NULL, count * width),
-               *y = operands_on(backend, NULL, count * width), *alone_y = operands_on(backend, NULL, width);
-    gp_sequence rows[MANY];
+    const int end_count = sizeof ends / sizeof *ends;
+    const size_t cache_bytes = (PAGES + MANY) * backend->ops->kv_page_bytes(p->kv_heads, p->dim);
+    gp_operand *packed = operands_on(backend, NULL, MANY * packed_width),
+               *y = operands_on(backend, NULL, MANY * width), *alone_y = operands_on(backend, NULL, width);
     int of[MANY]; /* the sequence */
-    for (int i = 0; i < count; i++) {
+    int32_t lists[MANY][PAGES / 2];
+    int32_t *pages = hand_out(backend, backend->ops->allocate(backend, sizeof lists));
+    gp_sequence before[MANY], after[MANY], steps[MANY]; /* rows of a step's own page, and the step */
+    for (int i = 0; i < MANY; i++) {
         int position = i < end_count ? ends[i] - 1 : POSITIONS;
         of[i] = i == 1 || (i > 1 && p->lengths[1] > p->lengths[0]);
         if (position >= p->lengths[of[i]]) position = random_between(seed, 0, p->lengths[of[i]] - 1);
-        rows[i] = (gp_sequence){i, 1, position, whole[of[i]].pages};
-        backend->ops->copy(backend, gp_operand_at(backend, packed, i * width),
-                           gp_operand_at(backend, q, (p->first_row[of[i]] + position) * width), row_bytes);
+        int full = position / GP_PAGE_TOKENS, begun = position % GP_PAGE_TOKENS;
+        int row = p->first_row[of[i]] + position;
+        for (int page = 0; page < PAGES / 2; page++)
+            lists[i][page] = page < full ? page_list[of[i] * PAGES / 2 + page] : PAGES + i;
+        before[i] = (gp_sequence){row - begun, begun, position - begun, pages + i * PAGES / 2};
+        after[i] = (gp_sequence){row - begun, begun + 1, position - begun, pages + i * PAGES / 2};
+        steps[i] = (gp_sequence){i, 1, position, pages + i * PAGES / 2};
+        backend->ops->copy(backend, gp_operand_at(backend, packed, i * packed_width),
+                           gp_operand_at(backend, append.qkv, row * packed_width),
+                           (size_t)packed_width * gp_dtype_size(backend->operand));
     }
-    attention.q = packed;
-    attention.y = y;
-    attention.decode = true;
-    attention.sequences = rows;
-    attention.sequence_count = count;
-    backend->ops->paged_attention(backend, &attention);
-    const float *have = operands_from(backend, y, count * width);
-    for (int i = 0; i < count; i += i < end_count ? 1 : 7) {
-        int position = rows[i].first_position;
+    backend->ops->upload(backend, pages, lists, sizeof lists);
+    append.sequences = before;
+    append.sequence_count = MANY;
+    backend->ops->rope_append(backend, &append);
+    gp_kv_layer cache = append.cache, wanted = append.cache;
+    cache.pages = on_backend(backend, NULL, cache_bytes);
+    wanted.pages = on_backend(backend, NULL, cache_bytes);
+    backend->ops->copy(backend, cache.pages, append.cache.pages, cache_bytes);
+    backend->ops->copy(backend, wanted.pages, append.cache.pages, cache_bytes);
+    gp_decode_attention attention = {.qkv = packed,
+                                     .sequences = steps,
+                                     .sequence_count = MANY,
+                                     .group = p->group,
+                                     .cosine = append.cosine,
+                                     .sine = append.sine,
+                                     .cache = cache,
+                                     .scale = p->scale,
+                                     .y = y};
+    backend->ops->decode_attention(backend, &attention);
+    const void *begun_pages = append.cache.pages;
+    append.cache = wanted;
+    append.sequences = after;
+    backend->ops->rope_append(backend, &append);
+    compare_pages(p, cache.pages, wanted.pages, PAGES + MANY);
+    const float *have = operands_from(backend, y, MANY * width);
+    for (int i = 0; i < MANY; i += i < end_count ? 1 : 7) {
+        int position = steps[i].first_position;
         check_position(p, seed, of[i], position, have + i * width, "a decoding step's attention");
         CHECK(backend->operand != GP_DTYPE_F32 ||
                   memcmp(have + i * width, whole_y + (p->first_row[of[i]] + position) * width,
                          (size_t)width * sizeof *have) == 0,
               "on %s, which has one order, a decoding step differs", backend->name);
         int mark = handed_out_count;
-        gp_sequence single = {0, 1, position, rows[i].pages};
-        attention.q = gp_operand_at(backend, packed, i * width);
+        backend->ops->copy(backend, cache.pages, begun_pages, cache_bytes);
+        gp_sequence single = {0, 1, position, steps[i].pages};
+        attention.qkv = gp_operand_at(backend, packed, i * packed_width);
         attention.y = alone_y;
         attention.sequences = &single;
         attention.sequence_count = 1;
-        backend->ops->paged_attention(backend, &attention);
+        backend->ops->decode_attention(backend, &attention);
         CHECK(memcmp(have + i * width, operands_from(backend, alone_y, width),
                      (size_t)width * sizeof *have) == 0,
-              "%s: a decoding step of %d among %d differs from itself alone", backend->name, position, count);
+              "%s: a decoding step of %d among %d differs from itself alone", backend->name, position, MANY);
         release_memory_from(mark);
     }
 }
@@ -357,7 +400,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
     int32_t page_list[PAGES];
     for (int i = 0; i < PAGES; i++) page_list[i] = (i * 5 + 3) % PAGES;
     const int32_t *pages = on_backend(backend, page_list, sizeof page_list);
-    size_t cache_bytes = PAGES * backend->ops->kv_page_bytes(kv_heads, dim);
+    size_t cache_bytes = (PAGES + MANY) * backend->ops->kv_page_bytes(kv_heads, dim);
     gp_sequence sequences[2] = {{0, p.lengths[0], 0, pages},
                                 {p.lengths[0], p.lengths[1], 0, pages + PAGES / 2}};
     gp_rope_append append = {.qkv = operands_on(backend, qkv, rows * width),
@@ -388,7 +431,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
             check_position(&p, seed, s, position,
                            whole + (p.first_row[s] + position) * kv_heads * group * (int64_t)dim,
                            "paged attention");
-    check_decoding(&p, seed, attention, sequences, whole);
+    check_decoding(&p, seed, append, page_list, whole);
     check_many_pieces(&p, append, attention, sequences, whole, y_count);
 
     /* Cut anywhere, down to one row at a time: the same bits. */
