@@ -68,19 +68,23 @@ void gp_mask_picture_draw(gp_mask_picture *picture, gp_backend *backend, const f
     mask->run_count = count;
 }
 
-/** Bits to bytes 0 and 1, eight at a time: each of eight copies of a byte keeps its own bit, which then moves
- * down. */
-static void expand(const gp_mask_picture *picture) {
+/** Eight bits to bytes 0 and 1: each of eight copies keeps its own bit, which then moves down. */
+static uint64_t spread(uint64_t bits) {
     const uint64_t each = 0x0101010101010101u;
+    return ((bits * each & 0x8040201008040201u) + 0x7F * each) >> 7 & each;
+}
+
+static void expand(const gp_mask_picture *picture) {
     size_t width = (size_t)picture->width, words = (size_t)gp_mask_words(picture->width);
     for (size_t y = 0; y < (size_t)picture->height; y++) {
         const uint32_t *row = picture->words + y * words;
         uint8_t *pixels = picture->pixels + y * width;
-        for (size_t x = 0; x < width; x += 8) {
-            uint64_t bits = (row[x / 32] >> x % 32 & 0xFF) * each & 0x8040201008040201u;
-            uint64_t bytes = (bits + 0x7F * each) >> 7 & each;
-            memcpy(pixels + x, &bytes, width - x < 8 ? width - x : 8);
+        size_t x = 0;
+        for (; x + 8 <= width; x += 8) {
+            uint64_t eight = spread(row[x / 32] >> x % 32 & 0xFF);
+            memcpy(pixels + x, &eight, sizeof eight);
         }
+        for (; x < width; x++) pixels[x] = row[x / 32] >> x % 32 & 1;
     }
 }
 
