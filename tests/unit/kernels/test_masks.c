@@ -150,8 +150,8 @@ static void test_draw_edges(gp_backend *backend, uint64_t *seed, int grid, int h
     static const float extremes[] = {1, -1, 1.4e-45f, -1.4e-45f, 0, 3e38f, -3e38f, INFINITY, -INFINITY, NAN};
     float *logits = host_memory((size_t)(grid * grid) * sizeof *logits);
     uint32_t area = (uint32_t)(height * width);
-    for (int kind = 0; kind < 6; kind++) {
-        int cells = grid * grid, kinds = kind == 4 ? 5 : sizeof extremes / sizeof *extremes;
+    for (int kind = 0; kind < 7; kind++) {
+        int cells = grid * grid, kinds = kind == 5 ? 5 : sizeof extremes / sizeof *extremes;
         for (int i = 0; i < cells; i++) {
             if (kind < 2)
                 logits[i] = kind == 0 ? -1.0f : 1.0f;
@@ -159,6 +159,8 @@ static void test_draw_edges(gp_backend *backend, uint64_t *seed, int grid, int h
                 logits[i] = i / grid % 2 == 0 ? -1.0f : 1.0f;
             else if (kind == 3)
                 logits[i] = 1.4e-45f; /* halved it is nothing */
+            else if (kind == 4)
+                logits[i] = INFINITY; /* 0 times it is none: no pixel where a row of logits lies */
             else
                 logits[i] = extremes[random_bits(seed) % (uint64_t)kinds];
         }
@@ -247,6 +249,7 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_draw(backends[i], seed, 24, 129, 257);
         test_draw_edges(backends[i], seed, 7, 1, 1);
         test_draw_edges(backends[i], seed, 7, 66, 33);
+        test_draw_edges(backends[i], seed, 7, 21, 35);  /* every third row is one of logits */
         test_draw_edges(backends[i], seed, 3, 200, 64); /* more rows than there can be changes */
         test_sample(backends[i], EMULATED ? 12 : 20000);
     }
