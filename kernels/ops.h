@@ -303,11 +303,12 @@ static inline int64_t gp_mask_words(int width) {
 }
 
 /**
- * The most runs that gp_draw_mask can find. Between two neighbouring rows of logits the enlargement of a
- * column is (1 − s)·a + s·b with s growing: either sum is positive at one end of the way, at both or at
- * neither, or, where the products of tiny numbers vanish, at both ends and not between. So it changes at most
- * twice on the way and once to the next: 3·grid times a column, the way to the next column included. One run
- * more than changes.
+ * The most runs that gp_draw_mask can find, whatever the logits. Down the pixels between two neighbouring
+ * rows of logits the value is (1 − s)·a + s·b with s growing from 0 on, and both products are monotone in
+ * s, rounded too: where a and b differ in sign, > 0 changes at most once; where both are positive, twice, if
+ * they are so small that both products vanish between; where one is infinite, once, behind s = 0, which makes
+ * it NaN. With one change to the pixel after the last, 3·grid a column, the first of the next included; and
+ * there is one run more than changes.
  */
 static inline size_t gp_mask_runs_max(int grid, int height, int width) {
     int64_t changes = 3 * (int64_t)grid < height ? 3 * (int64_t)grid : height;

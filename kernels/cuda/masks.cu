@@ -9,7 +9,7 @@
  * draw_words: a block draws 256 columns × 64 rows, a thread a column, so that where a column's four logits
  * stay the same (16 rows at 4096²) they are read once; a warp votes a word a row, words leave by way of
  * shared memory, 32 bytes of a row at a time. It counts each column's changes on its way. At 4096² with 256²
- * logits: 16 M pixels of ~15 operations, 2 MB of words and 1 MB of counts written; by arithmetic ~8 µs on
+ * logits: 16 M pixels of ~15 operations, 2 MB of words and 1 MB of counts written; by arithmetic ~9 µs on
  * 132 processors, where the bytes alone would take 1.
  * sum_changes: counts to places, a thread a column, 256 columns a block (1 MB read and written).
  * write_ends: a warp reads a tile of 32 columns × 64 rows as words, a row a lane, and looks only at rows that
