@@ -312,12 +312,37 @@ typedef struct gp_choose_masks {
     int32_t *chosen;  /* [masks] */
 } gp_choose_masks;
 
-/** Logits [grid, grid] → bilinear (align_corners false, no antialias) at height × width → > 0 → bytes 0
- * and 1. */
+/** Words of 32 pixels that a row of a mask has. */
+static inline int64_t gp_mask_words(int width) {
+    return ((int64_t)width + 31) / 32;
+}
+
+/**
+ * The most runs that gp_draw_mask can find, whatever the logits. Down the pixels between two neighbouring
+ * rows of logits the value is (1 − s)·a + s·b with s growing from 0 on, and both products are monotone in
+ * s, rounded too: where a and b differ in sign, > 0 changes at most once; where both are positive, twice, if
+ * they are so small that both products vanish between; where one is infinite, once, behind s = 0, which makes
+ * it NaN. With one change to the pixel after the last, 3·grid a column, the first of the next included; and
+ * there is one run more than changes.
+ */
+static inline size_t gp_mask_runs_max(int grid, int height, int width) {
+    int64_t changes = 3 * (int64_t)grid < height ? 3 * (int64_t)grid : height;
+    return (size_t)(width * changes + 1);
+}
+
+/**
+ * Logits [grid, grid] → bilinear (align_corners false, no antialias) at height × width → > 0, as bits and as
+ * run lengths; the logits at full size are never written. Runs are COCO's: column by column, of 0, 1, 0, …,
+ * the first empty where the first pixel is 1. Run i is the pixels from ends[i − 1] (0 for the first) to
+ * ends[i], pixel (x, y) being number x·height + y modulo 2^32.
+ */
 typedef struct gp_draw_mask {
     const float *logits;
     int grid, height, width;
-    uint8_t *pixels; /* [height, width] */
+    void *scratch;   /* gp_backend's draw_mask_scratch bytes */
+    uint32_t *words; /* [height, gp_mask_words]: pixel x is bit x mod 32 of word x/32; 0 beyond the width */
+    uint32_t *ends;  /* [gp_mask_runs_max], of which as many as there are runs are written */
+    uint32_t *runs;  /* [1] how many */
 } gp_draw_mask;
 
 /* ---- pictures ----------------------------------------------------------------------------------------- */
@@ -417,6 +442,8 @@ typedef struct gp_ops {
     size_t (*kv_page_bytes)(int kv_heads, int head_dim);
     /** Bytes of gp_mask_upsample's scratch. */
     size_t (*mask_upsample_scratch)(int masks, int grid, int channels);
+    /** Bytes of gp_draw_mask's scratch. */
+    size_t (*draw_mask_scratch)(int height, int width);
 
     void (*linear)(gp_backend *, const gp_linear *);
     void (*linear_swiglu)(gp_backend *, const gp_linear_swiglu *);

@@ -140,9 +140,12 @@ typedef struct gp_phrase {
 
 /** One mask. Everything it points to is valid during its event only. */
 typedef struct gp_mask {
-    int index;               /* 0 for the answer's first [SEG] */
-    int width, height;       /* the picture's */
-    const uint8_t *pixels;   /* [height, width], 1 where the phrase is, else 0 */
+    int index;             /* 0 for the answer's first [SEG] */
+    int width, height;     /* the picture's */
+    const uint8_t *pixels; /* [height, width], 1 where the phrase is, else 0 */
+    const uint32_t *runs;  /* the same as COCO's run lengths: column by column, of 0, 1, 0, …; the first may
+                            * be 0 */
+    size_t run_count;
     uint64_t area;           /* pixels that are 1 */
     float score;             /* predicted IoU of the logits chosen, 0 … 1 */
     float stability;         /* |logit > 0.05| / |logit > -0.05| of the first of the four */

@@ -75,7 +75,7 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
     int width = options->width, height = options->height;
     gp_arena seen = {0}, kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
     gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
-    gp_plan_kept(model, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
+    gp_plan_kept(model, backend, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
     gp_plan_picture(model, backend, width, height, division, &picture, &(gp_picture_buffers){0});
     gp_plan_language(model, backend, plan->prompt_tokens, &text, &(gp_language_buffers){0});
     gp_grounding_layout(&model->grounding, backend, width, height, &ground, &(gp_grounding_buffers){0});
@@ -91,7 +91,8 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
         .kv_cache = gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
                                       language->config.num_key_value_heads, language->head_dim,
                                       gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
-        .activations = seen.peak + kept.peak + stage + (uint64_t)width * (uint64_t)height,
+        .activations =
+            seen.peak + kept.peak + stage + gp_mask_picture_bytes(4 * model->masks.grid, width, height),
         .workspace = backend->workspace_bytes};
 }
 
@@ -121,15 +122,15 @@ void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_to
         arena, (size_t)image_tokens * (size_t)model->config.language.hidden_size, sizeof(float));
 }
 
-void gp_plan_kept(const gp_model *model, int width, int height, int max_new_tokens, gp_arena *arena,
-                  gp_kept_buffers *buffers) {
+void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, int height, int max_new_tokens,
+                  gp_arena *arena, gp_kept_buffers *buffers) {
     const gp_language_config *language = &model->config.language;
     size_t hidden = (size_t)language->hidden_size, vocabulary = (size_t)language->vocab_size;
     buffers->seg_hidden = gp_arena_take(arena, (size_t)max_new_tokens * hidden, sizeof(float));
     buffers->logits = gp_arena_take(arena, vocabulary, sizeof(float));
     buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
     buffers->token = gp_arena_take(arena, 1, sizeof(int32_t));
-    buffers->mask_pixels = gp_arena_take(arena, (size_t)width * (size_t)height, 1);
+    gp_drawing_layout(backend, 4 * model->masks.grid, width, height, arena, &buffers->drawing);
 }
 
 void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,

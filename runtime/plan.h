@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/divider.h"
+#include "runtime/mask_picture.h"
 #include "runtime/model.h"
 
 enum {
@@ -42,11 +43,11 @@ typedef struct gp_kept_buffers {
     float *seg_hidden; /* [max_new_tokens, hidden] */
     float *logits;     /* [vocabulary] */
     int32_t *order, *token;
-    uint8_t *mask_pixels; /* [height, width] */
+    gp_drawing_buffers drawing;
 } gp_kept_buffers;
 
-void gp_plan_kept(const gp_model *model, int width, int height, int max_new_tokens, gp_arena *arena,
-                  gp_kept_buffers *buffers);
+void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, int height, int max_new_tokens,
+                  gp_arena *arena, gp_kept_buffers *buffers);
 
 /** The buffers of preparation and vision: the divided picture; the encoder's stand beside it. */
 typedef struct gp_picture_buffers {

@@ -102,9 +102,9 @@ static gp_outcome prepare(gp_request_state *s) {
     }
     if (!gp_text_stream_open(s->model->tokenizer, (size_t)s->max_new_tokens, &s->stream, &s->status))
         return GP_OUTCOME_FAILED;
-    gp_plan_kept(s->model, width, height, s->max_new_tokens, &measure, &s->kept);
+    gp_plan_kept(s->model, s->backend, width, height, s->max_new_tokens, &measure, &s->kept);
     if (!gp_arena_renew(arena, s->backend, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
-    gp_plan_kept(s->model, width, height, s->max_new_tokens, arena, &s->kept);
+    gp_plan_kept(s->model, s->backend, width, height, s->max_new_tokens, arena, &s->kept);
     s->prepared = true;
     upload_source(s);
     if (s->run->observer != NULL && s->run->observer->integers != NULL) {
@@ -199,10 +199,8 @@ static gp_outcome ground(gp_request_state *s) {
 /** One mask of a decoded batch to the caller. */
 static void draw_mask(gp_request_state *s, const gp_mask_buffers *buffers, int in_batch, int index) {
     const gp_ops *ops = s->backend->ops;
-    const gp_image *image = &s->options->image;
     int side = 4 * s->model->masks.grid;
-    size_t area = (size_t)image->width * (size_t)image->height;
-    gp_mask mask = {.index = index, .width = image->width, .height = image->height, .pixels = s->host_pixels};
+    gp_mask mask = {.index = index};
     int32_t chosen;
     ops->download(s->backend, &chosen, buffers->chosen + in_batch, sizeof chosen);
     ops->download(s->backend, &mask.stability, buffers->stability + in_batch, sizeof mask.stability);
@@ -211,10 +209,7 @@ static void draw_mask(gp_request_state *s, const gp_mask_buffers *buffers, int i
     mask.chosen = chosen;
     const float *logits = buffers->logits + (int64_t)(in_batch * GP_MASK_TOKENS + chosen) * side * side;
     gp_observe(s->run->observer, s->backend, "mask_logits", logits, (int64_t)index * side, side, side);
-    ops->draw_mask(s->backend,
-                   &(gp_draw_mask){logits, side, image->height, image->width, s->kept.mask_pixels});
-    ops->download(s->backend, s->host_pixels, s->kept.mask_pixels, area);
-    for (size_t i = 0; i < area; i++) mask.area += s->host_pixels[i];
+    gp_mask_picture_draw(&s->picture, s->backend, logits, &s->kept.drawing, &mask);
     for (size_t i = 0; i < s->phrase_count; i++)
         if (s->phrases[i].mask == index) mask.phrase = &s->phrases[i];
     s->options->on_event(s->options->user, &(gp_event){.type = GP_EVENT_MASK, .mask = mask});
@@ -224,13 +219,10 @@ static gp_outcome draw(gp_request_state *s) {
     gp_mask_buffers buffers;
     gp_arena measure = {0};
     int hidden = s->model->config.language.hidden_size;
-    size_t pixels = (size_t)s->options->image.width * (size_t)s->options->image.height;
     gp_request_begin(s, GP_STAGE_MASKS);
-    s->host_pixels = gp_allocate(pixels);
-    if (s->host_pixels == NULL) {
-        gp_fail(&s->status, "no memory for a mask of %zu pixels", pixels);
+    if (!gp_mask_picture_open(&s->picture, 4 * s->model->masks.grid, s->options->image.width,
+                              s->options->image.height, &s->status))
         return GP_OUTCOME_FAILED;
-    }
     int batch = gp_plan_masks(s->model, s->backend, s->seg_count, &measure, &buffers);
     if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
     gp_plan_masks(s->model, s->backend, s->seg_count, &s->run->workplace->stage, &buffers);
@@ -285,11 +277,8 @@ static void report_result(gp_request_state *s) {
         .memory = {.weights = s->model->weight_bytes,
                    .converted = s->model->converted_bytes,
                    .kv_cache = (uint64_t)cache->layers * (uint64_t)cache->page_count * cache->page_bytes,
-                   .activations =
-                       s->keep->arena.capacity + workplace->kept.capacity + workplace->stage.capacity +
-                       (s->host_pixels != NULL
-                            ? (uint64_t)s->options->image.width * (uint64_t)s->options->image.height
-                            : 0),
+                   .activations = s->keep->arena.capacity + workplace->kept.capacity +
+                                  workplace->stage.capacity + s->picture.arena.capacity,
                    .workspace = s->backend->workspace_bytes},
     };
     memcpy(result.seconds, s->seconds, sizeof result.seconds);
@@ -301,7 +290,7 @@ static void release(gp_request_state *s) {
     gp_text_stream_close(s->stream);
     for (size_t i = 0; i < s->phrase_count; i++) gp_free((char *)s->phrases[i].text);
     gp_free(s->phrases);
-    gp_free(s->host_pixels);
+    gp_mask_picture_close(&s->picture);
     gp_free(s->ids);
     gp_status_clear(&s->status);
 }

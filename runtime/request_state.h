@@ -31,7 +31,7 @@ typedef struct gp_request_state {
     gp_kept_buffers kept; /* in the workplace's kept arena; seg_count rows of seg_hidden are filled */
     bool prepared;
 
-    uint8_t *host_pixels; /* [height, width], one mask for the caller; owned */
+    gp_mask_picture picture; /* one mask for the caller */
 } gp_request_state;
 
 /** Ends the current stage's clock and starts the next one's. */

@@ -56,6 +56,7 @@ int gp_cpu_threads(const gp_backend *backend);
 /* The operations, each documented in ops.h. */
 size_t GP_CPU(kv_page_bytes)(int kv_heads, int head_dim);
 size_t GP_CPU(mask_upsample_scratch)(int masks, int grid, int channels);
+size_t GP_CPU(draw_mask_scratch)(int height, int width);
 void GP_CPU(linear)(gp_backend *, const gp_linear *);
 void GP_CPU(linear_swiglu)(gp_backend *, const gp_linear_swiglu *);
 void GP_CPU(norm)(gp_backend *, const gp_norm *);

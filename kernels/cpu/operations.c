@@ -44,6 +44,7 @@ const gp_ops GP_CPU(ops) = {
     .finish = finish,
     .kv_page_bytes = GP_CPU(kv_page_bytes),
     .mask_upsample_scratch = GP_CPU(mask_upsample_scratch),
+    .draw_mask_scratch = GP_CPU(draw_mask_scratch),
     .linear = GP_CPU(linear),
     .linear_swiglu = GP_CPU(linear_swiglu),
     .norm = GP_CPU(norm),

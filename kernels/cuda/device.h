@@ -77,6 +77,7 @@ inline uint16_t *bits_of(gp_operand *x) {
 /* The operations, each documented in ops.h. */
 size_t kv_page_bytes(int kv_heads, int head_dim);
 size_t mask_upsample_scratch(int masks, int grid, int channels);
+size_t draw_mask_scratch(int height, int width);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

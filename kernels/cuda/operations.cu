@@ -105,6 +105,7 @@ const gp_ops *operations() {
         ops.finish = finish;
         ops.kv_page_bytes = kv_page_bytes;
         ops.mask_upsample_scratch = mask_upsample_scratch;
+        ops.draw_mask_scratch = draw_mask_scratch;
         ops.linear = linear;
         ops.linear_swiglu = linear_swiglu;
         ops.norm = norm;

@@ -13,7 +13,7 @@ static void take_mask(gp_answer *answer, const gp_mask *mask) {
     }
     answer->masks = grown;
     grown[count] = (gp_answer_mask){.area = mask->area, .score = mask->score};
-    if (gp_rle_encode(mask->pixels, mask->width, mask->height, &grown[count].rle))
+    if (gp_rle_copy(mask->runs, mask->run_count, mask->width, mask->height, &grown[count].rle))
         answer->mask_count++;
     else
         answer->out_of_memory = true;

@@ -1,5 +1,5 @@
-/** choose_masks against the goldens and a plain count, draw_mask against f64, sample against the exact
- * distribution. */
+/** choose_masks against the goldens and a plain count, draw_mask against f64 and a plain count, sample
+ * against the exact distribution. */
 #include "loaders/weights/checkpoint.h"
 #include "tests/unit/kernels/backends.h"
 
@@ -68,15 +68,62 @@ static void test_choice_edges(gp_backend *backend) {
     release_memory();
 }
 
+/** What draw_mask gives, in host memory. */
+typedef struct drawing {
+    const uint32_t *words, *ends;
+    uint32_t runs;
+} drawing;
+
+static drawing draw(gp_backend *backend, const float *logits, int grid, int height, int width) {
+    size_t words = (size_t)(height * gp_mask_words(width)) * sizeof(uint32_t),
+           ends = gp_mask_runs_max(grid, height, width) * sizeof(uint32_t);
+    gp_draw_mask mask = {floats_on(backend, logits, (int64_t)grid * grid),
+                         grid,
+                         height,
+                         width,
+                         on_backend(backend, NULL, backend->ops->draw_mask_scratch(height, width)),
+                         on_backend(backend, NULL, words),
+                         on_backend(backend, NULL, ends),
+                         on_backend(backend, NULL, sizeof(uint32_t))};
+    backend->ops->draw_mask(backend, &mask);
+    const uint32_t *runs = from_backend(backend, mask.runs, sizeof *runs);
+    return (drawing){from_backend(backend, mask.words, words), from_backend(backend, mask.ends, ends), *runs};
+}
+
+static int pixel_of(const drawing *mask, int width, int x, int y) {
+    return mask->words[y * gp_mask_words(width) + x / 32] >> x % 32 & 1;
+}
+
+/** The ends of runs, counted pixel by pixel; bits beyond the width are 0. */
+static void check_runs(const drawing *mask, int grid, int height, int width) {
+    uint32_t at = 0, most = (uint32_t)gp_mask_runs_max(grid, height, width), run = 0;
+    int value = 0;
+    REQUIRE(mask->runs >= 1 && mask->runs <= most, "grid %d to %d x %d: %u runs of at most %u", grid, width,
+            height, mask->runs, most);
+    for (int x = 0; x < width; x++)
+        for (int y = 0; y < height; y++, at++) {
+            if (pixel_of(mask, width, x, y) == value) continue;
+            REQUIRE(run < mask->runs, "grid %d to %d x %d: more than %u runs", grid, width, height,
+                    mask->runs);
+            CHECK(mask->ends[run] == at, "grid %d to %d x %d: run %u ends at %u, not %u", grid, width, height,
+                  run, mask->ends[run], at);
+            run++;
+            value = !value;
+        }
+    CHECK(run + 1 == mask->runs && mask->ends[run] == at, "grid %d to %d x %d: %u runs to %u, not %u to %u",
+          grid, width, height, mask->runs, mask->ends[mask->runs - 1], run + 1, at);
+    for (uint32_t i = mask->runs; i < most; i++)
+        CHECK(mask->ends[i] == 0xFFFFFFFFu, "an end is written after the last");
+    for (int y = 0; y < height && width % 32 != 0; y++)
+        CHECK(mask->words[(y + 1) * gp_mask_words(width) - 1] >> width % 32 == 0, "row %d: bits beyond %d", y,
+              width);
+}
+
 /** In f64; pixels whose value is within f32's rounding of 0 may fall either way: |value| < 16·2^-24·(largest
  * logit). */
 static void test_draw(gp_backend *backend, uint64_t *seed, int grid, int height, int width) {
     const float *logits = random_floats(seed, (int64_t)grid * grid, 3);
-    size_t area = (size_t)height * (size_t)width;
-    uint8_t *drawn = on_backend(backend, NULL, area);
-    backend->ops->draw_mask(backend, &(gp_draw_mask){floats_on(backend, logits, (int64_t)grid * grid), grid,
-                                                     height, width, drawn});
-    const uint8_t *pixels = from_backend(backend, drawn, area);
+    drawing mask = draw(backend, logits, grid, height, width);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             double sy = (double)grid / height * (y + 0.5) - 0.5, sx = (double)grid / width * (x + 0.5) - 0.5;
@@ -89,10 +136,58 @@ static void test_draw(gp_backend *backend, uint64_t *seed, int grid, int height,
             /* A source position is off by up to 2^-24·grid, which moves the value by that times the slope, at
              * most 6. */
             double doubt = (16 * 3 + 6.0 * grid) * 0x1p-24;
-            uint8_t have = pixels[y * width + x];
-            CHECK(have == (value > 0) || (fabs(value) < doubt && have <= 1),
-                  "grid %d to %d x %d at %d, %d: %d, but %g", grid, width, height, x, y, have, value);
+            int have = pixel_of(&mask, width, x, y);
+            CHECK(have == (value > 0) || fabs(value) < doubt, "grid %d to %d x %d at %d, %d: %d, but %g",
+                  grid, width, height, x, y, have, value);
         }
+    check_runs(&mask, grid, height, width);
+    release_memory();
+}
+
+/** All 0, all 1, and logits that make as many runs as there can be: signs that change with every row,
+ * numbers so small that products vanish, and such as a broken checkpoint gives. */
+static void test_draw_edges(gp_backend *backend, uint64_t *seed, int grid, int height, int width) {
+    static const float extremes[] = {1, -1, 1.4e-45f, -1.4e-45f, 0, 3e38f, -3e38f, INFINITY, -INFINITY, NAN};
+    float *logits = host_memory((size_t)(grid * grid) * sizeof *logits);
+    uint32_t area = (uint32_t)(height * width);
+    for (int kind = 0; kind < 7; kind++) {
+        int cells = grid * grid, kinds = kind == 5 ? 5 : sizeof extremes / sizeof *extremes;
+        for (int i = 0; i < cells; i++) {
+            if (kind < 2)
+                logits[i] = kind == 0 ? -1.0f : 1.0f;
+            else if (kind == 2)
+                logits[i] = i / grid % 2 == 0 ? -1.0f : 1.0f;
+            else if (kind == 3)
+                logits[i] = 1.4e-45f; /* halved it is nothing */
+            else if (kind == 4)
+                logits[i] = INFINITY; /* 0 times it is none: no pixel where a row of logits lies */
+            else
+                logits[i] = extremes[random_bits(seed) % (uint64_t)kinds];
+        }
+        int mark = handed_out_count;
+        drawing mask = draw(backend, logits, grid, height, width);
+        check_runs(&mask, grid, height, width);
+        if (kind == 0) CHECK(mask.runs == 1 && mask.ends[0] == area, "nothing: %u runs", mask.runs);
+        if (kind == 1)
+            CHECK(mask.runs == 2 && mask.ends[0] == 0 && mask.ends[1] == area, "all: %u runs", mask.runs);
+        release_memory_from(mark);
+    }
+    release_memory();
+}
+
+/** Backends of one kind: the same bits. */
+static void test_draw_alike(gp_backend **backends, int count, uint64_t *seed) {
+    enum { GRID = 16, HEIGHT = 131, WIDTH = 203 };
+    const float *logits = random_floats(seed, GRID * GRID, 3);
+    drawing first = draw(backends[0], logits, GRID, HEIGHT, WIDTH);
+    for (int i = 1; i < count; i++) {
+        drawing other = draw(backends[i], logits, GRID, HEIGHT, WIDTH);
+        CHECK(other.runs == first.runs &&
+                  memcmp(other.ends, first.ends, first.runs * sizeof *first.ends) == 0 &&
+                  memcmp(other.words, first.words,
+                         (size_t)(HEIGHT * gp_mask_words(WIDTH)) * sizeof *first.words) == 0,
+              "%s and %s draw differently", backends[0]->name, backends[i]->name);
+    }
     release_memory();
 }
 
@@ -148,8 +243,17 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_draw(backends[i], seed, 16, 7, 5);    /* smaller than the grid */
         test_draw(backends[i], seed, 4, 70, 4100); /* more than one band each way */
         test_draw(backends[i], seed, 5, 1, 1);
+        test_draw(backends[i], seed, 6, 150, 1); /* one column, one row, whole words, one pixel more */
+        test_draw(backends[i], seed, 6, 1, 300);
+        test_draw(backends[i], seed, 24, 128, 256);
+        test_draw(backends[i], seed, 24, 129, 257);
+        test_draw_edges(backends[i], seed, 7, 1, 1);
+        test_draw_edges(backends[i], seed, 7, 66, 33);
+        test_draw_edges(backends[i], seed, 7, 21, 35);  /* every third row is one of logits */
+        test_draw_edges(backends[i], seed, 3, 200, 64); /* more rows than there can be changes */
         test_sample(backends[i], EMULATED ? 12 : 20000);
     }
+    test_draw_alike(backends, count, seed);
     const char *folder = getenv("GEOPIXEL_SHARED");
     char path[4096];
     snprintf(path, sizeof path, "%s/goldens/mask_choice.safetensors", folder != NULL ? folder : "../shared");

@@ -38,11 +38,20 @@ static inline void hear(void *user, const gp_event *event) {
         const gp_mask *mask = &event->mask;
         CHECK((size_t)mask->index == all->masks++, "masks come in order");
         uint64_t area = 0;
+        size_t run = 0, left = mask->run_count > 0 ? mask->runs[0] : 0;
         if (all->mask_sum == 0) all->mask_sum = 14695981039346656037ull;
         for (size_t i = 0; i < (size_t)mask->width * (size_t)mask->height; i++) {
             all->mask_sum = (all->mask_sum ^ mask->pixels[i]) * 1099511628211ull;
             area += mask->pixels[i];
         }
+        for (size_t i = 0; i < (size_t)mask->width * (size_t)mask->height;
+             i++, left--) { /* down the columns */
+            while (left == 0 && run + 1 < mask->run_count) left = mask->runs[++run];
+            size_t x = i / (size_t)mask->height, y = i % (size_t)mask->height;
+            REQUIRE(left > 0 && mask->pixels[y * (size_t)mask->width + x] == run % 2, "run %zu at %zu, %zu",
+                    run, x, y);
+        }
+        CHECK(left == 0 && run + 1 == mask->run_count, "%zu runs, not %zu", run + 1, mask->run_count);
         CHECK(area == mask->area && mask->score > 0 && mask->score < 1, "area %llu, score %g",
               (unsigned long long)mask->area, (double)mask->score);
     } else if (event->type != GP_EVENT_PROGRESS) {

@@ -1,9 +1,8 @@
 /** The program's parts: run lengths, command line, coloured text, output files. */
 #include "kernels/base/memory.h"
-#include "tests/check.h"
+#include "tests/unit/tools/encode.h"
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/outputs/output_file.h"
-#include "tools/geopixel/outputs/rle.h"
 #include "tools/geopixel/terminal.h"
 
 #include <dirent.h>
@@ -46,8 +45,7 @@ static void test_rle(uint64_t *seed) {
                 value = !value;
             pixels[i] = value;
         }
-        gp_rle rle;
-        REQUIRE(gp_rle_encode(pixels, width, height, &rle), "no memory");
+        gp_rle rle = encode(pixels, width, height);
         gp_rle_decode(&rle, again);
         CHECK(memcmp(pixels, again, (size_t)(width * height)) == 0, "%d x %d: runs", width, height);
         char *text = gp_rle_text(&rle);
@@ -78,8 +76,7 @@ static void test_rle_goldens(void) {
             width = (int)json_integer_value(json_array_get(size, 1));
         uint8_t *pixels = gp_allocate((size_t)width * (size_t)height);
         decode_text(json_string_value(json_object_get(mask, "counts")), width, height, pixels);
-        gp_rle rle;
-        REQUIRE(gp_rle_encode(pixels, width, height, &rle), "no memory");
+        gp_rle rle = encode(pixels, width, height);
         char *text = gp_rle_text(&rle);
         CHECK(strcmp(text, json_string_value(json_object_get(mask, "counts"))) == 0, "mask %zu", i);
         gp_free(text);

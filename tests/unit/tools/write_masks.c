@@ -5,7 +5,7 @@
  */
 #include "kernels/base/memory.h"
 #include "loaders/raster/raster.h"
-#include "tests/check.h"
+#include "tests/unit/tools/encode.h"
 #include "tools/geopixel/outputs/geojson.h"
 #include "tools/geopixel/outputs/geopackage.h"
 #include "tools/geopixel/outputs/mask_raster.h"
@@ -49,7 +49,7 @@ int main(int count, char **arguments) {
                 pixels[(size_t)y * (size_t)width + (size_t)x] =
                     k % 9 == 7 || ((x / 5 + y / 7) % 6 != 0 && (k % 3 != 0 || random_bits(&seed) % 10 != 0));
         fwrite(pixels, 1, (size_t)width * (size_t)height, raw);
-        REQUIRE(gp_rle_encode(pixels, width, height, &answer.masks[k].rle), "memory");
+        answer.masks[k].rle = encode(pixels, width, height);
         for (size_t i = 0; i < (size_t)width * (size_t)height; i++) answer.masks[k].area += pixels[i];
         answer.masks[k].score = 0.5f + 0.001f * (float)k;
         snprintf(text, sizeof text, "a <lake> & \"pond\" %zu é", k);

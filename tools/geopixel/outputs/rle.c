@@ -4,35 +4,13 @@
 
 #include <string.h>
 
-static bool append(gp_rle *rle, size_t *capacity, uint32_t run) {
-    if (rle->count == *capacity) {
-        size_t larger = *capacity > 0 ? 2 * *capacity : 256;
-        uint32_t *grown = gp_grow(rle->runs, rle->count * sizeof *grown, larger * sizeof *grown);
-        if (grown == NULL) return false;
-        rle->runs = grown;
-        *capacity = larger;
-    }
-    rle->runs[rle->count++] = run;
-    return true;
-}
-
-bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle) {
+bool gp_rle_copy(const uint32_t *runs, size_t count, int width, int height, gp_rle *rle) {
     *rle = (gp_rle){.width = width, .height = height};
-    size_t capacity = 0;
-    uint32_t run = 0;
-    uint8_t value = 0;
-    bool done = true;
-    for (int x = 0; x < width && done; x++) {
-        for (int y = 0; y < height && done; y++, run++) {
-            if (pixels[(size_t)y * (size_t)width + (size_t)x] == value) continue;
-            done = append(rle, &capacity, run);
-            run = 0;
-            value = !value;
-        }
-    }
-    done = done && append(rle, &capacity, run);
-    if (!done) gp_rle_free(rle);
-    return done;
+    rle->runs = gp_allocate(count * sizeof *runs);
+    if (rle->runs == NULL) return false;
+    memcpy(rle->runs, runs, count * sizeof *runs);
+    rle->count = count;
+    return true;
 }
 
 void gp_rle_decode(const gp_rle *rle, uint8_t *pixels) {

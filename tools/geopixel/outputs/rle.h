@@ -12,8 +12,8 @@ typedef struct gp_rle {
     size_t count;
 } gp_rle;
 
-/** The runs of bytes [height, width]; false when memory is out. */
-bool gp_rle_encode(const uint8_t *pixels, int width, int height, gp_rle *rle);
+/** A copy of a mask's runs; false when memory is out. */
+bool gp_rle_copy(const uint32_t *runs, size_t count, int width, int height, gp_rle *rle);
 
 /** Bytes [height, width], 0 and 1. */
 void gp_rle_decode(const gp_rle *rle, uint8_t *pixels);
