@@ -108,7 +108,7 @@ static void check(const gp_case *c, const gp_work *work, void *const *results, b
     int64_t width = width_of(&s), stride = s.packed ? 3 * width : width, rows[GP_SAMPLES];
     const uint16_t *q = work->buffers[Q].host, *k = s.packed ? q + width : work->buffers[K].host,
                    *v = s.packed ? q + 2 * width : work->buffers[V].host, *y = results[Y];
-    const uint16_t **key = gp_list(s.keys), **value = gp_list(s.keys);
+    const uint16_t **key = gp_pointers(s.keys), **value = gp_pointers(s.keys);
     (void)of_yardstick; /* does the very same */
     findings->l2_bound = GP_ATTENDED_L2;
     gp_compare_written_bf16(findings, y, s.sequences * s.queries * width);
@@ -126,8 +126,8 @@ static void check(const gp_case *c, const gp_work *work, void *const *results, b
             gp_attend(query, key, value, s.keys, s.head_dim, 1 / sqrt(s.head_dim), &want);
             gp_compare_attended(findings, y + row * width + column, &want, s.head_dim, row, column);
         }
-    gp_list_free(key);
-    gp_list_free(value);
+    gp_pointers_free(key);
+    gp_pointers_free(value);
 }
 
 const gp_family gp_family_attention = {sizeof shapes / sizeof *shapes, cost, fill, launch, check};

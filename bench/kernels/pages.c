@@ -278,7 +278,7 @@ static void attention_check(const shape *s, bool decode, const gp_work *work, co
                             uint64_t *seed, gp_findings *findings) {
     const int64_t per_sequence = decode ? 1 : s->length, width = q_width(s);
     const uint16_t *q = work->buffers[Q].host;
-    const uint16_t **key = gp_list(s->length), **value = gp_list(s->length);
+    const uint16_t **key = gp_pointers(s->length), **value = gp_pointers(s->length);
     int64_t rows[GP_SAMPLES];
     findings->l2_bound = GP_ATTENDED_L2;
     gp_compare_written_bf16(findings, y, s->sequences * per_sequence * width);
@@ -298,8 +298,8 @@ static void attention_check(const shape *s, bool decode, const gp_work *work, co
             gp_attend(query, key, value, position + 1, HEAD_DIM, 1 / sqrt(HEAD_DIM), &want);
             gp_compare_attended(findings, y + rows[i] * width + column, &want, HEAD_DIM, rows[i], column);
         }
-    gp_list_free(key);
-    gp_list_free(value);
+    gp_pointers_free(key);
+    gp_pointers_free(value);
 }
 
 static void prompt_check(const gp_case *c, const gp_work *work, void *const *results, bool of_yardstick,

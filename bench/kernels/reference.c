@@ -73,13 +73,13 @@ void gp_compare_attended(gp_findings *findings, const uint16_t *have, const gp_a
         gp_compare(findings, (double)gp_bf16_to_f32(have[d]), want->y[d], want->bound[d], row, column + d);
 }
 
-const uint16_t **gp_list(int64_t count) {
+const uint16_t **gp_pointers(int64_t count) {
     const uint16_t **list = gp_allocate((size_t)count * sizeof *list);
     REQUIRE(list != NULL, "no memory for %lld pointers", (long long)count);
     return list;
 }
 
-void gp_list_free(const uint16_t **list) {
+void gp_pointers_free(const uint16_t **list) {
     gp_free((void *)list);
 }
 

@@ -49,8 +49,8 @@ void gp_compare_attended(gp_findings *findings, const uint16_t *have, const gp_a
                          int64_t row, int64_t column);
 
 /** Room for `count` pointers to keys or values. */
-const uint16_t **gp_list(int64_t count);
-void gp_list_free(const uint16_t **list);
+const uint16_t **gp_pointers(int64_t count);
+void gp_pointers_free(const uint16_t **list);
 
 /** Relative L2 of such a result: the weights' rounding and the result's. */
 #define GP_ATTENDED_L2 (2 * GP_UNIT_BF16)

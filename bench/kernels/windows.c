@@ -88,7 +88,7 @@ static void check(const gp_case *c, const gp_work *work, void *const *results, b
                   keys = (int64_t)across * across;
     const uint16_t *qkv = work->buffers[QKV].host, *y = results[Y];
     const float *padding = work->buffers[PADDING].host;
-    const uint16_t **key = gp_list(keys), **value = gp_list(keys);
+    const uint16_t **key = gp_pointers(keys), **value = gp_pointers(keys);
     uint16_t outside[3 * 16 * HEAD_DIM]; /* the row beyond the map; at most 16 heads */
     int64_t places[GP_SAMPLES];
     (void)of_yardstick;
@@ -119,8 +119,8 @@ static void check(const gp_case *c, const gp_work *work, void *const *results, b
             gp_attend(query, key, value, keys, HEAD_DIM, 1 / sqrt(HEAD_DIM), &want);
             gp_compare_attended(findings, y + places[i] * width + column, &want, HEAD_DIM, places[i], column);
         }
-    gp_list_free(key);
-    gp_list_free(value);
+    gp_pointers_free(key);
+    gp_pointers_free(value);
 }
 
 const gp_family gp_family_window = {sizeof shapes / sizeof *shapes, cost, fill, launch, check};
