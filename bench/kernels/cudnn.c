@@ -1,7 +1,8 @@
 /**
  * cuDNN's fused attention, by its graph of operations: S = q kᵀ, times the scale, causal mask, softmax
- * written out (largest, difference, power, sum, quotient, the last as bf16), times v. cuDNN 9 has engines
- * that recognise this graph as a whole; the first that its heuristic offers and that finalises is taken.
+ * written out (largest, difference, power, sum, quotient, the last as bf16; a row's statistics), times v.
+ * cuDNN 9 has engines that recognise this graph as a whole; the first that its heuristic offers and that
+ * finalises is taken.
  */
 #include "bench/kernels/library.h"
 #include "kernels/base/memory.h"
@@ -234,6 +235,11 @@ static void describe_attention(attention_plan *p) {
     descriptor power =
         pointwise(p, CUDNN_POINTWISE_EXP, f32, 0, less, NULL, NULL, between(p, f32, false), "the power");
     descriptor sum = reduce(p, CUDNN_REDUCE_TENSOR_ADD, power, "the sum");
+    /* What training would keep of a row belongs to the graph that engines know, though nobody reads it. */
+    descriptor logarithm =
+        pointwise(p, CUDNN_POINTWISE_LOG, f32, 0, sum, NULL, NULL, between(p, f32, true), "the logarithm");
+    pointwise(p, CUDNN_POINTWISE_ADD, f32, 0, largest, logarithm, NULL, between(p, f32, true),
+              "a row's statistics");
     descriptor weights =
         pointwise(p, CUDNN_POINTWISE_DIV, f32, 0, power, sum, NULL, between(p, bf16, false), "the quotient");
     matmul(p, weights, v, y, "the product with v");
