@@ -9,16 +9,18 @@
 const char *const gp_list_gpus = "h200|h100|a100";
 
 static const struct {
-    const char *name, *source;
+    const char *word, *name, *source;
     gp_ceiling ceiling;
 } gpus[] = {
-    {"NVIDIA H200",
+    {"h200",
+     "NVIDIA H200",
      "measured on one, PyTorch: 8192³ bf16 on random data, a copy of 8.6 GB",
      {790e12, 4.3e12}},
-    {"NVIDIA H100 80GB HBM3",
+    {"h100",
+     "NVIDIA H100 80GB HBM3",
      "measured on one, PyTorch: 8192³ bf16 on random data, a copy",
      {798e12, 3.0e12}},
-    {"NVIDIA A100 80GB", "by its datasheet, not measured", {312e12, 2.0e12}},
+    {"a100", "NVIDIA A100 80GB", "by its datasheet, not measured", {312e12, 2.0e12}},
 };
 
 bool gp_list(int gpu, const char *only) {
@@ -26,9 +28,9 @@ bool gp_list(int gpu, const char *only) {
     bool consistent = true;
     printf("# Least time of every kernel by arithmetic: %s\n", gpus[gpu].name);
     printf("%.0f TFLOP/s of bf16 products, %.1f TB/s of memory (%s). The larger of operations and bytes over "
-           "these; nothing here "
-           "was measured on our kernels.\n\n",
-           ceiling->operations * 1e-12, ceiling->bytes * 1e-12, gpus[gpu].source);
+           "these: a floor, and nothing that was measured on our kernels. Made by `kernels --list --gpu "
+           "%s`.\n\n",
+           ceiling->operations * 1e-12, ceiling->bytes * 1e-12, gpus[gpu].source, gpus[gpu].word);
     printf("| kernel | size | GFLOP | MB | bound by | µs at least |\n|---|---|---|---|---|---|\n");
     for (int i = 0; i < gp_family_count; i++)
         for (int index = 0; index < gp_families[i]->count; index++) {

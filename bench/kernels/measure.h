@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "bench/kernels/timing.h"
 #include "kernels/base/status.h"
 
 #include <cuda_runtime.h>
@@ -14,12 +15,6 @@ typedef struct gp_contender {
     bool (*launch)(void *user, int set);
     void *user;
 } gp_contender;
-
-/** Seconds a call: the median of the replays, and their quartiles. */
-typedef struct gp_timing {
-    double median, lower, upper;
-    int calls, replays; /* calls a replay */
-} gp_timing;
 
 enum { GP_CONTENDERS_MAX = 2 };
 

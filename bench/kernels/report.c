@@ -46,8 +46,8 @@ static void print_line(const gp_report *report, const gp_outcome *o) {
                  products ? "TFLOP/s" : "GB/s");
         if (floor > 0) snprintf(share, sizeof share, "%.1f %%", 100 * floor / o->timing.median);
         if (o->library != NULL)
-            snprintf(ratio, sizeof ratio, "%.2f %.10s", o->library_timing.median / o->timing.median,
-                     o->library);
+            snprintf(ratio, sizeof ratio, "%.2f %.*s", o->library_timing.median / o->timing.median,
+                     (int)strcspn(o->library, " "), o->library); /* without its version */
     }
     snprintf(check, sizeof check, o->right ? "ok %.1e" : "FAILED %.1e", gp_findings_l2(&o->findings));
     printf("%-36s %-44s %9s %15s %8s %17s  %s\n", o->cost.name, o->cost.size, time, rate, share, ratio,

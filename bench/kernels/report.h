@@ -3,7 +3,7 @@
 #pragma once
 
 #include "bench/kernels/case.h"
-#include "bench/kernels/measure.h"
+#include "bench/kernels/timing.h"
 
 /** What a GPU does at most. 0: not known. */
 typedef struct gp_ceiling {

@@ -3,8 +3,11 @@
  * results, that they see wrong ones, and that what it says of costs is a cost.
  */
 #include "bench/kernels/reference.h"
+#include "bench/kernels/report.h"
 #include "bench/kernels/trial.h"
 #include "tests/check.h"
+
+#include <jansson.h>
 
 static void test_cost(const gp_case *chosen, gp_cost *cost) {
     *cost = (gp_cost){0};
@@ -69,6 +72,54 @@ static void test_case(gp_backend *backend, const gp_case *chosen, uint64_t *seed
     gp_trial_close(&trial);
 }
 
+/** A ceiling, and times that are half of what it allows: shares, ratios and texts as the JSON has them. */
+static void test_report(void) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/kernels.json", scratch_folder());
+    gp_report report = {.path = path, .device = "a \"device\"", .ceiling = {100e12, 2e12}};
+    snprintf(report.libraries[0], sizeof report.libraries[0], "a library");
+    snprintf(report.libraries[1], sizeof report.libraries[1], "none: \\ \"x\"\n");
+    gp_outcome outcomes[2] = {
+        {.cost = {"linear/a", "1 x 1", 3e9, true, 4e6}, .right = true, .timed = true, .library = "a library"},
+        {.cost = {"norm/b", "1 x 1", 3e9, false, 4e6}, .problem = "\"wrong\"\n"}};
+    outcomes[0].timing = (gp_timing){60e-6, 59e-6, 61e-6, 10, 9};
+    outcomes[0].library_timing = (gp_timing){30e-6, 29e-6, 31e-6, 10, 9};
+    CHECK(fabs(gp_floor_seconds(&outcomes[0].cost, &report.ceiling) - 30e-6) < 1e-12 &&
+              fabs(gp_floor_seconds(&outcomes[1].cost, &report.ceiling) - 2e-6) < 1e-12,
+          "3 GFLOP at 100 TFLOP/s; 4 MB at 2 TB/s, whatever is computed beside");
+    gp_status status = {0};
+    gp_report_begin(&report);
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(gp_report_add(&report, &outcomes[i], &status), "%s", status.message);
+        json_error_t error;
+        json_t *root = json_load_file(path, 0, &error);
+        REQUIRE(root != NULL, "after %d cases: %s", i + 1, error.text);
+        json_t *cases = json_object_get(root, "cases"), *first = json_array_get(cases, 0),
+               *last = json_array_get(cases, (size_t)i);
+        CHECK(json_array_size(cases) == (size_t)i + 1 &&
+                  json_array_size(json_object_get(root, "yardsticks")) == 2,
+              "the lists");
+        CHECK(strcmp(json_string_value(json_object_get(root, "device")), report.device) == 0, "the device");
+        CHECK(fabs(json_real_value(json_object_get(json_object_get(first, "time"), "median_us")) - 60) <
+                      1e-9 &&
+                  fabs(json_real_value(json_object_get(json_object_get(first, "library_time"), "median_us")) -
+                       30) < 1e-9 &&
+                  fabs(json_real_value(json_object_get(first, "floor_us")) - 30) < 1e-9,
+              "the times");
+        CHECK(json_is_true(json_object_get(last, "right")) == (i == 0) &&
+                  (json_object_get(last, "time") != NULL) == (i == 0),
+              "case %d", i);
+        json_decref(root);
+    }
+    CHECK(gp_report_failures(&report) == 1, "one of two failed: %d", gp_report_failures(&report));
+    gp_report_free(&report);
+    report = (gp_report){.path = "/nowhere/kernels.json"};
+    CHECK(!gp_report_add(&report, &outcomes[0], &status) && strstr(status.message, "/nowhere") != NULL,
+          "a folder that is not there");
+    gp_status_clear(&status);
+    gp_report_free(&report);
+}
+
 int main(void) {
     uint64_t seed = fresh_seed();
     gp_status status = {0};
@@ -81,5 +132,6 @@ int main(void) {
             test_case(backend, &(gp_case){gp_families[i], index, true}, &seed);
         }
     gp_backend_close(backend);
+    test_report();
     return check_done();
 }
