@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What a machine with a GPU is asked, most important first: PTX wrappers against their twins, the kernel tests natively,
-# parity where the program was built, compute-sanitizer where it is, measurements where they were built. Needs nvcc, cmake
-# and a C++ compiler; no library of the program's own.
-#   bench/device.sh [FOLDER]   writes a log a step, summary.txt and <gpu>-<date>.json to FOLDER ($OUT, else bench/results/device)
+# parity where the program was built, every kernel's time (bench/kernels), compute-sanitizer where it is. Needs nvcc, cmake
+# and a C++ compiler; no library of the program's own. cuBLASLt and cuDNN, where they are found, are the bench's yardsticks.
+#   bench/device.sh [FOLDER]   writes to FOLDER ($OUT, else bench/results/device) a log a step, summary.txt,
+#                              <gpu>-<date>.json with every number, and <gpu>-<date>-kernels.txt, the kernels' table
 # GEOPIXEL_DEVICE_BUILD names a build folder that was made elsewhere and is used as it is; without it build-device is brought
 # up to date. A step that fails or hangs does not stop the next; the exit code is 1 when one did.
 set -uo pipefail
@@ -11,6 +12,7 @@ case $out in /* | "") ;; *) out=$PWD/$out ;; esac
 cd "$(dirname "$0")/.." || exit 1
 out=${out:-$PWD/bench/results/device}
 mkdir -p "$out" || exit 1
+rm -f "$out/kernels.json" # an earlier run's
 export PATH="$PATH:/usr/local/cuda/bin"
 query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 gpu=$(query name) driver=$(query driver_version) capability=$(query compute_cap)
@@ -76,6 +78,10 @@ shared=${GEOPIXEL_SHARED:-../shared}
 if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
     step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
+# Yardsticks that came with Python's packages, as on machines without CUDA's own libraries, are found by LD_LIBRARY_PATH.
+wheels=$(python3 -c 'import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))' 2>/dev/null)
+libraries=${LD_LIBRARY_PATH:-}${LD_LIBRARY_PATH:+${wheels:+:}}$wheels
+LD_LIBRARY_PATH=$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
 if [ -z "$gpu" ]; then
     say "compute-sanitizer was not asked: there is no GPU"
 elif command -v compute-sanitizer >/dev/null; then
@@ -88,15 +94,17 @@ elif command -v compute-sanitizer >/dev/null; then
 else
     say "compute-sanitizer is not here: memory and races were not checked"
 fi
-[ ! -x "$build/bench/kernels" ] || step bench_kernels 600 "$build/bench/kernels"
 
 name=$(printf '%s' "${gpu:-no-gpu}" | tr ' /' '--' | tr -cd 'A-Za-z0-9-')
 {
     printf '{"gpu": "%s", "driver": "%s", "capability": "%s", "date": "%s", "commit": "%s", "steps": [\n' "$gpu" "$driver" \
         "$capability" "$(date -u +%F)" "$(git rev-parse --short HEAD 2>/dev/null)"
     (IFS=$'\n'; printf '%s' "${steps[*]}" | sed '$!s/$/,/')
-    printf '\n]}\n'
+    printf '\n]'
+    [ ! -f "$out/kernels.json" ] || { printf ', "kernels": ' && cat "$out/kernels.json" && rm "$out/kernels.json"; }
+    printf '}\n'
 } >"$out/$name-$(date -u +%F).json"
+[ -z "$gpu" ] || cp "$out/bench_kernels.log" "$out/$name-$(date -u +%F)-kernels.txt"
 echo
 echo "--- summary, also in $out"
 cat "$out/summary.txt"
