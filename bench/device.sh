@@ -41,6 +41,12 @@ step() {
     [ $verdict != failed ] || say "$(grep -v '^ *$' "$out/$name.log" | tail -n 6 | head -n 5 | sed 's/^/    /')"
 }
 
+# wheels lib|include SEPARATOR: those folders of NVIDIA's Python packages, where cuBLASLt and cuDNN may be if not with nvcc.
+wheels() {
+    python3 -c 'import glob, sys, sysconfig
+print(sys.argv[2].join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/*/" + sys.argv[1])))' "$1" "$2" 2>/dev/null
+}
+
 # tested NAME …: those of the build's tests that are there; one that is missing is a failure, as the build's would be.
 tested() {
     local name=$1
@@ -55,7 +61,7 @@ say "GPU: ${gpu:-none that nvidia-smi finds, so nothing is compared with one} ${
 build=${GEOPIXEL_DEVICE_BUILD:-build-device}
 if [ -z "${GEOPIXEL_DEVICE_BUILD:-}" ] || [ ! -x "$build/tests/cuda_linear" ]; then
     # For this GPU alone, which is quicker. CMake's "native" would leave out sm_90a, and so wgmma.
-    options=(-DGEOPIXEL_KERNELS_ONLY=ON -DGEOPIXEL_CUDA=on) keep_going=(-- -k)
+    options=(-DGEOPIXEL_KERNELS_ONLY=ON -DGEOPIXEL_CUDA=on "-DCMAKE_INCLUDE_PATH=$(wheels include ';')") keep_going=(-- -k)
     case $capability in
     9.0) options+=(-DCMAKE_CUDA_ARCHITECTURES=90a-real) ;;
     [0-9]*.[0-9]) options+=("-DCMAKE_CUDA_ARCHITECTURES=${capability/./}-real") ;;
@@ -78,10 +84,8 @@ shared=${GEOPIXEL_SHARED:-../shared}
 if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
     step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
-# Yardsticks that came with Python's packages, as on machines without CUDA's own libraries, are found by LD_LIBRARY_PATH.
-wheels=$(python3 -c 'import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))' 2>/dev/null)
-libraries=${LD_LIBRARY_PATH:-}${LD_LIBRARY_PATH:+${wheels:+:}}$wheels
-LD_LIBRARY_PATH=$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
+libraries=$(wheels lib :)
+LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
 if [ -z "$gpu" ]; then
     say "compute-sanitizer was not asked: there is no GPU"
 elif command -v compute-sanitizer >/dev/null; then

@@ -8,6 +8,7 @@
 #include "kernels/base/memory.h"
 
 #include <cudnn.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -340,7 +341,7 @@ static bool make_plan(gp_library *library, const gp_yardstick *yardstick, void *
     p->base.library = library;
     p->what = *yardstick;
     p->scale = yardstick->attention.scale;
-    p->masked = -INFINITY;
+    p->masked = calls(p)->cudnnGetVersion() < 91000 ? -FLT_MAX : -INFINITY; /* older engines want it finite */
     describe_attention(p);
     choose(p);
     if (p->error != CUDNN_STATUS_SUCCESS) {

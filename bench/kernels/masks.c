@@ -236,7 +236,7 @@ const gp_family gp_family_choose = {2, choose_cost, choose_fill, choose_launch, 
 
 /* ---- draw_mask ---- */
 
-enum { DRAW_LOGITS, DRAW_PIXELS };
+enum { DRAW_LOGITS, DRAW_SCRATCH, DRAW_WORDS, DRAW_ENDS, DRAW_RUNS };
 typedef struct draw_shape {
     int grid, side;
 } draw_shape;
@@ -250,34 +250,54 @@ static void draw_cost(const gp_case *c, gp_cost *cost) {
     snprintf(cost->name, sizeof cost->name, "draw_mask/scene");
     snprintf(cost->size, sizeof cost->size, "%d x %d to %d x %d", s.grid, s.grid, s.side, s.side);
     cost->operations = 8.0 * s.side * s.side;
-    cost->bytes = 4.0 * s.grid * s.grid + (double)s.side * s.side;
+    cost->bytes = 4.0 * s.grid * s.grid + (double)s.side * s.side / 8;
 }
 
 static void draw_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
     draw_shape s = draw_of(c);
-    (void)backend;
     gp_work_f32(work, DRAW_LOGITS, (int64_t)s.grid * s.grid, 3, seed);
-    gp_work_output(work, DRAW_PIXELS, (size_t)s.side * (size_t)s.side);
+    gp_work_scratch(work, DRAW_SCRATCH, backend->ops->draw_mask_scratch(s.side, s.side));
+    gp_work_output(work, DRAW_WORDS, (size_t)s.side * (size_t)gp_mask_words(s.side) * sizeof(uint32_t));
+    gp_work_output(work, DRAW_ENDS, gp_mask_runs_max(s.grid, s.side, s.side) * sizeof(uint32_t));
+    gp_work_output(work, DRAW_RUNS, sizeof(uint32_t));
 }
 
 static void draw_launch(const gp_case *c, gp_backend *backend, void *const *at) {
     draw_shape s = draw_of(c);
-    backend->ops->draw_mask(backend,
-                            &(gp_draw_mask){at[DRAW_LOGITS], s.grid, s.side, s.side, at[DRAW_PIXELS]});
+    backend->ops->draw_mask(backend, &(gp_draw_mask){.logits = at[DRAW_LOGITS],
+                                                     .grid = s.grid,
+                                                     .height = s.side,
+                                                     .width = s.side,
+                                                     .scratch = at[DRAW_SCRATCH],
+                                                     .words = at[DRAW_WORDS],
+                                                     .ends = at[DRAW_ENDS],
+                                                     .runs = at[DRAW_RUNS]});
 }
 
-/** Every pixel is 0 or 1. Of some rows every one is the sign in f64, unless the value is within rounding of
- * 0: a source position is off by up to 2^-24·grid, which moves it by that times the slope, at most 6. */
+/** Every run ends where the bits change. Of some rows every bit is the sign in f64, unless the value is
+ * within rounding of 0: a source position is off by up to 2^-24·grid, which moves it by that times the slope,
+ * at most 6. */
 static void draw_check(const gp_case *c, const gp_work *work, void *const *results, bool of_yardstick,
                        uint64_t *seed, gp_findings *findings) {
     draw_shape s = draw_of(c);
     const float *logits = work->buffers[DRAW_LOGITS].host;
-    const uint8_t *pixels = results[DRAW_PIXELS];
+    const uint32_t *words = results[DRAW_WORDS], *ends = results[DRAW_ENDS];
+    const uint32_t runs = *(const uint32_t *)results[DRAW_RUNS];
+    const size_t stride = (size_t)gp_mask_words(s.side), most = gp_mask_runs_max(s.grid, s.side, s.side);
     const double ratio = (double)s.grid / s.side, doubt = (16 * 3 + 6.0 * s.grid) * GP_UNIT_F32;
     int64_t rows[GP_SAMPLES];
     (void)of_yardstick;
-    for (int64_t i = 0; i < (int64_t)s.side * s.side; i++)
-        if (pixels[i] > 1) gp_wrong(findings, "pixel %lld is %d", (long long)i, pixels[i]);
+    uint32_t run = 0, last = 0;
+    for (int x = 0; x < s.side; x++) /* column by column, as runs go */
+        for (int y = 0; y < s.side; y++) {
+            uint32_t bit = words[(size_t)y * stride + (size_t)x / 32] >> x % 32 & 1;
+            uint32_t here = (uint32_t)x * (uint32_t)s.side + (uint32_t)y;
+            if (bit != last && (run >= runs || run >= most || ends[run] != here))
+                gp_wrong(findings, "no run ends at pixel %u", here);
+            run += bit != last;
+            last = bit;
+        }
+    if (runs != run + 1) gp_wrong(findings, "%u runs, not %u", runs, run + 1);
     int count = gp_sample_indices(seed, s.side, rows);
     for (int i = 0; i < count; i++)
         for (int x = 0; x < s.side; x++) {
@@ -288,7 +308,7 @@ static void draw_check(const gp_case *c, const gp_work *work, void *const *resul
                 (1 - fy) *
                     ((1 - fx) * (double)logits[y0 * s.grid + x0] + fx * (double)logits[y0 * s.grid + x1]) +
                 fy * ((1 - fx) * (double)logits[y1 * s.grid + x0] + fx * (double)logits[y1 * s.grid + x1]);
-            uint8_t have = pixels[rows[i] * s.side + x];
+            uint32_t have = words[(size_t)rows[i] * stride + (size_t)x / 32] >> x % 32 & 1;
             gp_compare(findings, fabs(value) < doubt ? 0 : have, fabs(value) < doubt ? 0 : value > 0, 0,
                        rows[i], x);
         }

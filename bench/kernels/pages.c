@@ -195,7 +195,7 @@ static void prompt_cost(const gp_case *c, gp_cost *cost) {
 static void step_cost(const gp_case *c, gp_cost *cost) {
     shape s = step_shape(c);
     double width = (double)q_width(&s);
-    snprintf(cost->name, sizeof cost->name, "paged_attention/decode");
+    snprintf(cost->name, sizeof cost->name, "decode_attention/llm");
     size_text(&s, cost);
     cost->operations = 4.0 * s.sequences * s.length * width;
     cost->matrix = true;
@@ -206,7 +206,6 @@ static void attention_fill(const shape *s, const gp_backend *backend, int64_t ro
                            gp_work *work) {
     fill_list(s, seed, work);
     gp_work_bf16(work, PAGES, (int64_t)(page_bytes(backend, s) / sizeof(uint16_t)), 1, seed);
-    gp_work_bf16(work, Q, rows * q_width(s), 2, seed);
     gp_work_output(work, Y, (size_t)(rows * q_width(s)) * sizeof(uint16_t));
 }
 
@@ -229,6 +228,7 @@ static void fill_plain_rows(const shape *s, gp_work *work) {
 static void prompt_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
     shape s = prompt_shape(c);
     attention_fill(&s, backend, (int64_t)s.sequences * s.length, seed, work);
+    gp_work_bf16(work, Q, (int64_t)s.sequences * s.length * q_width(&s), 2, seed);
     if (work->failed) return;
     fill_plain_rows(&s, work);
     work->yardstick.kind = GP_YARDSTICK_ATTENTION;
@@ -247,37 +247,64 @@ static void prompt_fill(const gp_case *c, const gp_backend *backend, uint64_t *s
     work->yardstick.attention.y = Y;
 }
 
-static void step_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
-    shape s = step_shape(c);
-    attention_fill(&s, backend, s.sequences, seed, work);
+static const uint16_t *step_row(const gp_work *work, const shape *s, int64_t sequence, int head) {
+    const uint16_t *qkv = work->buffers[QKV].host;
+    return qkv + (sequence * s->kv_heads + head) * (GROUP + 2) * HEAD_DIM;
 }
 
-static void attention_launch(const shape *s, bool decode, gp_backend *backend, void *const *at) {
-    gp_sequence sequences[SEQUENCES_MAX];
-    list_sequences(s, at, decode, sequences);
-    backend->ops->paged_attention(backend, &(gp_paged_attention){.q = at[Q],
-                                                                 .sequences = sequences,
-                                                                 .sequence_count = s->sequences,
-                                                                 .group = GROUP,
-                                                                 .cache = {at[PAGES], s->kv_heads, HEAD_DIM},
-                                                                 .scale = 1 / sqrtf(HEAD_DIM),
-                                                                 .decode = decode,
-                                                                 .y = at[Y]});
+/** Angles are 0, so that what a step writes is what the check expects in the pages; turning is rope_append's.
+ */
+static void step_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
+    shape s = step_shape(c);
+    int64_t angles = (int64_t)s.length * HALF;
+    attention_fill(&s, backend, s.sequences, seed, work);
+    gp_work_bf16(work, QKV, (int64_t)s.sequences * s.kv_heads * (GROUP + 2) * HEAD_DIM, 1, seed);
+    float *cosine = gp_work_input(work, COSINE, (size_t)angles * sizeof *cosine),
+          *sine = gp_work_input(work, SINE, (size_t)angles * sizeof *sine);
+    if (work->failed) return;
+    for (int64_t i = 0; i < angles; i++) {
+        cosine[i] = 1;
+        sine[i] = 0;
+    }
+    for (int sequence = 0; sequence < s.sequences; sequence++)
+        for (int head = 0; head < s.kv_heads; head++)
+            for (int part = 0; part < 2; part++)
+                memcpy(stored(&s, work, work->buffers[PAGES].host, sequence, s.length - 1, head, part),
+                       step_row(work, &s, sequence, head) + (GROUP + part) * HEAD_DIM,
+                       HEAD_DIM * sizeof(uint16_t));
 }
 
 static void prompt_launch(const gp_case *c, gp_backend *backend, void *const *at) {
     shape s = prompt_shape(c);
-    attention_launch(&s, false, backend, at);
+    gp_sequence sequences[SEQUENCES_MAX];
+    list_sequences(&s, at, false, sequences);
+    backend->ops->paged_attention(backend, &(gp_paged_attention){.q = at[Q],
+                                                                 .sequences = sequences,
+                                                                 .sequence_count = s.sequences,
+                                                                 .group = GROUP,
+                                                                 .cache = {at[PAGES], s.kv_heads, HEAD_DIM},
+                                                                 .scale = 1 / sqrtf(HEAD_DIM),
+                                                                 .y = at[Y]});
 }
 static void step_launch(const gp_case *c, gp_backend *backend, void *const *at) {
     shape s = step_shape(c);
-    attention_launch(&s, true, backend, at);
+    gp_sequence sequences[SEQUENCES_MAX];
+    list_sequences(&s, at, true, sequences);
+    backend->ops->decode_attention(backend, &(gp_decode_attention){.qkv = at[QKV],
+                                                                   .sequences = sequences,
+                                                                   .sequence_count = s.sequences,
+                                                                   .group = GROUP,
+                                                                   .cosine = at[COSINE],
+                                                                   .sine = at[SINE],
+                                                                   .cache = {at[PAGES], s.kv_heads, HEAD_DIM},
+                                                                   .scale = 1 / sqrtf(HEAD_DIM),
+                                                                   .y = at[Y]});
 }
 
 static void attention_check(const shape *s, bool decode, const gp_work *work, const uint16_t *y,
                             uint64_t *seed, gp_findings *findings) {
     const int64_t per_sequence = decode ? 1 : s->length, width = q_width(s);
-    const uint16_t *q = work->buffers[Q].host;
+    const uint16_t *q = decode ? NULL : work->buffers[Q].host;
     const uint16_t **key = gp_pointers(s->length), **value = gp_pointers(s->length);
     int64_t rows[GP_SAMPLES];
     findings->l2_bound = GP_ATTENDED_L2;
@@ -287,14 +314,16 @@ static void attention_check(const shape *s, bool decode, const gp_work *work, co
         for (int kv_head = 0; kv_head < s->kv_heads; kv_head++) { /* one query of each group */
             int sequence = (int)(rows[i] / per_sequence);
             int position = decode ? s->length - 1 : (int)(rows[i] % per_sequence);
-            int64_t column = (kv_head * GROUP + gp_random_below(seed, GROUP)) * HEAD_DIM;
+            int64_t of_group = gp_random_below(seed, GROUP), column = (kv_head * GROUP + of_group) * HEAD_DIM;
+            const uint16_t *own = decode ? step_row(work, s, sequence, kv_head) + of_group * HEAD_DIM
+                                         : q + rows[i] * width + column;
             float query[HEAD_DIM];
             gp_attended want;
             for (int j = 0; j <= position; j++) {
                 key[j] = stored(s, work, work->buffers[PAGES].host, sequence, j, kv_head, 0);
                 value[j] = stored(s, work, work->buffers[PAGES].host, sequence, j, kv_head, 1);
             }
-            for (int d = 0; d < HEAD_DIM; d++) query[d] = gp_bf16_to_f32(q[rows[i] * width + column + d]);
+            for (int d = 0; d < HEAD_DIM; d++) query[d] = gp_bf16_to_f32(own[d]);
             gp_attend(query, key, value, position + 1, HEAD_DIM, 1 / sqrt(HEAD_DIM), &want);
             gp_compare_attended(findings, y + rows[i] * width + column, &want, HEAD_DIM, rows[i], column);
         }
