@@ -3,10 +3,18 @@
 
 #include "kernels/cuda/device.h"
 
+#include <ptx/convert.cuh>
+
 namespace gp_cuda {
 
+/** x·σ(slope·x), off by (2 + |slope·x|)·2^-22 of it at most: the exponential and the reciprocal of the
+ * special-function unit, where a true division is a call. */
+__device__ __forceinline__ float gated(float x, float slope) {
+    return x * reciprocal_fast(1.0f + exp2_fast(-slope * 1.44269504f * x));
+}
+
 __device__ __forceinline__ float silu(float x) {
-    return x / (1.0f + expf(-x));
+    return gated(x, 1.0f);
 }
 
 __device__ __forceinline__ float activate(gp_activation activation, float x) {
@@ -16,7 +24,7 @@ __device__ __forceinline__ float activate(gp_activation activation, float x) {
     case GP_ACTIVATION_GELU:
         return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
     case GP_ACTIVATION_QUICK_GELU:
-        return x / (1.0f + expf(-1.702f * x));
+        return gated(x, 1.702f);
     case GP_ACTIVATION_SIGMOID:
         return 1.0f / (1.0f + expf(-x));
     default:

@@ -37,6 +37,7 @@ struct Gemm {
     uint16_t *y_operand; // the same, as bf16
     int64_t y_stride;
     bool pairs; // two neighbouring columns of y, y_operand and residual may be accessed at once
+    bool quads; // four of them, of the bias too, at multiples of four
 };
 
 /** Tiles of 128×128 or 64×64, mma.sync. */

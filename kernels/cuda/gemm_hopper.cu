@@ -25,7 +25,7 @@ namespace gp_cuda {
 
 constexpr int kTileM = 128, kDepth = 64, kGroup = 8, kThreads = 384;
 constexpr int kXBytes = kTileM * kDepth * 2;
-[[maybe_unused]] constexpr int kConsumerWarps = 8;
+constexpr int kConsumerWarps = 8;
 [[maybe_unused]] constexpr int kProducerRegisters = 40, kConsumerRegisters = 232; // 128·40 + 256·232 ≤ 65,536
 
 /** The maps of x and of the weights and additions. */
@@ -88,7 +88,9 @@ static __global__ void __launch_bounds__(kThreads, 1)
     constexpr int kWidth = kTileN / kFactors; // columns of y
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
     unsigned char *shared = shared_memory<unsigned char>();
-    mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes), *empty = full + kStages;
+    mbarrier *full =
+                 reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes + kConsumerWarps * kPatchBytes),
+             *empty = full + kStages;
     const int thread = threadIdx.x, lane = thread % 32, warpgroup = thread / 128;
     const int tiles_m = static_cast<int>((product.rows + kTileM - 1) / kTileM);
     const int tiles_n = (product.columns + kWidth - 1) / kWidth, tiles = tiles_m * tiles_n;
@@ -134,6 +136,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
     } else {
         take_registers<kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = thread / 32 % 4;
+        float *patches = reinterpret_cast<float *>(shared + kStages * kStageBytes +
+                                                   (consumer * 4 + warp) * kPatchBytes); // the warp's own
         float sums[kFactors][kWidth / 2];
         int slot = 0;
         unsigned phase = 0;
@@ -184,21 +188,29 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++) products_hold(sums[factor]);
             if (lane == 0) mbarrier_arrive(empty + before);
+            auto patch_row = [&](int patch) { // halves of the warp's rows in turn, columns 64 at a time
+                return first_row + consumer * 64 + warp * 16 + patch % 2 * 8;
+            };
+            auto patch_column = [&](int patch) { return n * kWidth + patch / 2 * kQuadColumns; };
+            QuadInputs inputs, next;
+            if (product.quads) load_inputs(product, patch_row(0), patch_column(0), next);
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                int64_t row = first_row + consumer * 64 + warp * 16 + half * 8 + lane / 4;
-                if (row >= product.rows) continue;
+            for (int patch = 0; patch < 2 * kWidth / kQuadColumns; patch++) {
+                const int half = patch % 2, first = patch / 2 * (kQuadColumns / 8);
+                inputs = next;
+                if (product.quads && patch + 1 < 2 * kWidth / kQuadColumns)
+                    load_inputs(product, patch_row(patch + 1), patch_column(patch + 1), next);
 #pragma unroll
-                for (int j = 0; j < kWidth / 8; j++) {
-                    int column = n * kWidth + j * 8 + lane % 4 * 2;
-                    if (column >= product.columns) continue;
-                    float first = sums[0][4 * j + 2 * half], second = sums[0][4 * j + 2 * half + 1];
+                for (int j = 0; j < kQuadColumns / 8; j++) {
+                    const int at = 4 * (first + j) + 2 * half;
+                    float a = sums[0][at], b = sums[0][at + 1];
                     if (kSwiglu) {
-                        first = silu(first) * sums[kFactors - 1][4 * j + 2 * half];
-                        second = silu(second) * sums[kFactors - 1][4 * j + 2 * half + 1];
+                        a = silu(a) * sums[kFactors - 1][at];
+                        b = silu(b) * sums[kFactors - 1][at + 1];
                     }
-                    finish_pair(product, row, column, first, second);
+                    put_pair(patches, j, a, b);
                 }
+                finish_patch(product, patches, patch_row(patch), patch_column(patch), inputs);
             }
         }
     }
@@ -208,8 +220,9 @@ static __global__ void __launch_bounds__(kThreads, 1)
 template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const Gemm &product) {
     constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared =
-        static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier));
-    static_assert(kShared <= 227 * 1024, "the ring");
+        static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier)) +
+        kConsumerWarps * kPatchBytes;
+    static_assert(kShared <= 227 * 1024, "the ring and the patches");
     Maps maps = {};
     uint64_t rows = static_cast<uint64_t>(product.rows), columns = static_cast<uint64_t>(product.columns);
     uint64_t depth = static_cast<uint64_t>(product.depth);

@@ -7,16 +7,23 @@
 
 namespace gp_cuda {
 
-/** Whether pairs of columns lie at even offsets from 8-byte boundaries. */
-static bool pairs_fit(const void *base, int64_t stride, size_t element) {
-    return base == nullptr || (reinterpret_cast<uintptr_t>(base) % (2 * element) == 0 && stride % 2 == 0);
+/** Whether `count` neighbouring columns, at multiples of that, can be accessed at once. */
+static bool groups_fit(const void *base, int64_t stride, size_t element, int count) {
+    return base == nullptr ||
+           (reinterpret_cast<uintptr_t>(base) % (static_cast<size_t>(count) * element) == 0 &&
+            stride % count == 0);
+}
+
+static bool groups_fit(const Gemm &product, int count) {
+    return groups_fit(product.y, product.y_stride, 4, count) &&
+           groups_fit(product.y_operand, product.y_stride, 2, count) &&
+           groups_fit(product.residual, product.residual_stride, 4, count);
 }
 
 static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decode) {
     if (product.rows <= 0) return;
-    product.pairs = pairs_fit(product.y, product.y_stride, 4) &&
-                    pairs_fit(product.y_operand, product.y_stride, 2) &&
-                    pairs_fit(product.residual, product.residual_stride, 4);
+    product.pairs = groups_fit(product, 2);
+    product.quads = product.columns % 4 == 0 && groups_fit(product, 4) && groups_fit(product.bias, 0, 4, 4);
     if (decode)
         gemm_decode(backend, product, swiglu);
     else if (!of(backend).hopper || !gemm_hopper(backend, product, swiglu))

@@ -197,7 +197,7 @@ static void check_mask(running *current, const gp_mask *mask) {
         if (share < current->least_share) current->least_share = share;
         bool close = current->rounded != NULL ? overlap >= overlap_needed || share >= mask_share_needed
                                               : share >= mask_share_needed;
-        if (!close) fail(current, "mask %d equals %.6f of its pixels", mask->index, share);
+        if (!close) fail(current, "mask %d equals %.6f of its pixels, IoU %.4f", mask->index, share, overlap);
     }
     const json_t *chosen = json_array_get(json_object_get(current->json, "chosen_mask"), (size_t)mask->index);
     if (chosen != NULL && json_integer_value(chosen) != mask->chosen)

@@ -139,6 +139,16 @@ static void expect_exp2(Case &test) {
     }
 }
 
+static void expect_reciprocal(Case &test) {
+    const float special[] = {0, -0.0f, 1, -1, INFINITY, -INFINITY, 0x1p127f, -0x1p127f};
+    for (unsigned i = 0; i < kValues; i++) put(test.in, i, random_unit() * (i % 2 == 0 ? 1e6f : 2.0f));
+    for (unsigned i = 0; i < sizeof special / sizeof *special; i++) put(test.in, i, special[i]);
+    for (unsigned i = 0; i < kValues; i++) {
+        double y = 1 / (double)at<float>(test.in, i);
+        put(test.want, i, fabs(y) < 0x1p-126 ? copysignf(0.0f, (float)y) : (float)y); // .ftz
+    }
+}
+
 static void expect_copies(Case &test) {
     test.in = random_bytes(34 * 16);
     test.want = test.in;
@@ -237,7 +247,7 @@ static bool near(const Case &test, size_t i, float have, float want) {
 }
 
 static void compare(const Case &test, const char *whose, const Bytes &have, const Bytes &want) {
-    bool numbers = !test.sum.empty() || test.which == kExp2;
+    bool numbers = !test.sum.empty() || test.which == kExp2 || test.which == kReciprocal;
     unsigned wrong = 0;
     for (size_t i = 0; i < want.size() / 4; i++) {
         bool same = at<uint32_t>(have, i) == at<uint32_t>(want, i);
@@ -276,6 +286,7 @@ static Case cases[] = {
     {"multiply", kMultiply, 0, false, {}, {}, {}},
     {"pack_bf16", kPack, 0, false, {}, {}, {}},
     {"exp2_fast", kExp2, 0, false, {}, {}, {}},
+    {"reciprocal_fast", kReciprocal, 0, false, {}, {}, {}},
     {"copy_async", kCopyAsync, 0, false, {}, {}, {}},
     {"named barriers", kNamedBarriers, 0, false, {}, {}, {}},
     {"load_once", kLoadOnce, 0, false, {}, {}, {}},
@@ -294,9 +305,9 @@ static Case cases[] = {
     {"product_n128 along N, A in registers", kN128RegistersAlongN, 128, true, {}, {}, {}},
 };
 
-static void (*const expectations[])(Case &) = {expect_tiles,    expect_tiles,  expect_multiply, expect_pack,
-                                               expect_exp2,     expect_copies, expect_barriers, expect_once,
-                                               expect_shuffles, expect_boxes,  expect_boxes};
+static void (*const expectations[])(Case &) = {
+    expect_tiles,  expect_tiles,    expect_multiply, expect_pack,     expect_exp2,  expect_reciprocal,
+    expect_copies, expect_barriers, expect_once,     expect_shuffles, expect_boxes, expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");

@@ -56,6 +56,10 @@ static __global__ void exponentials(const float *in, float *out) {
     for (unsigned i = threadIdx.x; i < kValues; i += blockDim.x) out[i] = exp2_fast(in[i]);
 }
 
+static __global__ void reciprocals(const float *in, float *out) {
+    for (unsigned i = threadIdx.x; i < kValues; i += blockDim.x) out[i] = reciprocal_fast(in[i]);
+}
+
 /* 34 copies: two of each count of bytes 0…16, over bytes that were something else; two groups. */
 static __global__ void copies(const unsigned char *in, unsigned char *out) {
     auto *shared = shared_memory<unsigned char>();
@@ -229,6 +233,8 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return GP_LAUNCH(pack, 1, 256, 0, nullptr)(floats, out_words), true;
     case kExp2:
         return GP_LAUNCH(exponentials, 1, 256, 0, nullptr)(floats, out_floats), true;
+    case kReciprocal:
+        return GP_LAUNCH(reciprocals, 1, 256, 0, nullptr)(floats, out_floats), true;
     case kCopyAsync:
         return GP_LAUNCH(copies, 1, 64, 1024, nullptr)(in, out), true;
     case kNamedBarriers:

@@ -13,6 +13,7 @@ enum Wrapper {
     kMultiply,
     kPack,
     kExp2,
+    kReciprocal,
     kCopyAsync,
     kNamedBarriers,
     kLoadOnce,

@@ -11,3 +11,8 @@ inline float exp2_fast(float x) {
     float y = exp2f(x);
     return y < 0x1p-126f ? 0.0f : y;
 }
+/** Rounded to nearest, subnormals flushed: nearer than the device's, whose one unit tests allow for. */
+inline float reciprocal_fast(float x) {
+    float y = 1.0f / x;
+    return fabsf(y) < 0x1p-126f ? copysignf(0.0f, y) : y;
+}
