@@ -94,6 +94,31 @@ __device__ __forceinline__ void put_pair(float *patch, int group, float first, f
         make_float2(first, second);
 }
 
+/** activate of `count` values; the choice is made once for all. */
+template <int count>
+__device__ __forceinline__ void activate_all(gp_activation activation, float (&y)[count]) {
+    switch (activation) {
+    case GP_ACTIVATION_RELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_RELU, y[i]);
+        break;
+    case GP_ACTIVATION_GELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_GELU, y[i]);
+        break;
+    case GP_ACTIVATION_QUICK_GELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_QUICK_GELU, y[i]);
+        break;
+    case GP_ACTIVATION_SIGMOID:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_SIGMOID, y[i]);
+        break;
+    default:
+        break;
+    }
+}
+
 /** Finishes the patch, which all lanes have filled. Ends with the patch free again. */
 __device__ __forceinline__ void finish_patch(const Gemm &product, const float *patch, int64_t first_row,
                                              int first_column, const QuadInputs &inputs) {
@@ -105,23 +130,33 @@ __device__ __forceinline__ void finish_patch(const Gemm &product, const float *p
         const int64_t row = first_row + place;
         float4 sums = load_quad(patch + place * kPatchStride + lane % 16 * 4);
         if (row >= product.rows || column >= product.columns) continue;
-        if (!product.quads) {
-            finish_pair(product, row, column, sums.x, sums.y);
-            if (column + 2 < product.columns) finish_pair(product, row, column + 2, sums.z, sums.w);
-            continue;
-        }
-        const float4 &bias = inputs.bias, &residual = inputs.residual[turn];
+        float y[4] = {sums.x + inputs.bias.x, sums.y + inputs.bias.y, sums.z + inputs.bias.z,
+                      sums.w + inputs.bias.w};
+        activate_all(product.activation, y);
         const bool none = product.image_rows_alone && product.image_row[row] == 0;
-        float y[4] = {sums.x + bias.x, sums.y + bias.y, sums.z + bias.z, sums.w + bias.w};
-        const float added[4] = {residual.x, residual.y, residual.z, residual.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) y[i] = (none ? 0.0f : activate(product.activation, y[i])) + added[i];
+        const float4 &residual = inputs.residual[turn];
+        const float4 done = make_float4((none ? 0.0f : y[0]) + residual.x, (none ? 0.0f : y[1]) + residual.y,
+                                        (none ? 0.0f : y[2]) + residual.z, (none ? 0.0f : y[3]) + residual.w);
         const int64_t at = row * product.y_stride + column;
-        if (product.y != nullptr)
-            *reinterpret_cast<float4 *>(product.y + at) = make_float4(y[0], y[1], y[2], y[3]);
+        if (product.y != nullptr) *reinterpret_cast<float4 *>(product.y + at) = done;
         if (product.y_operand != nullptr)
             *reinterpret_cast<uint2 *>(product.y_operand + at) =
-                make_uint2(pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3]));
+                make_uint2(pack_bf16(done.x, done.y), pack_bf16(done.z, done.w));
+    }
+    __syncwarp();
+}
+
+/** The same where product.quads does not hold: a pair after the other. */
+__device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const float *patch,
+                                                      int64_t first_row, int first_column) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    __syncwarp();
+#pragma unroll 1
+    for (int pair = lane; pair < kQuadRows * kQuadColumns / 2; pair += 32) {
+        const int place = pair / (kQuadColumns / 2), column = pair % (kQuadColumns / 2) * 2;
+        if (first_row + place < product.rows && first_column + column < product.columns)
+            finish_pair(product, first_row + place, first_column + column,
+                        patch[place * kPatchStride + column], patch[place * kPatchStride + column + 1]);
     }
     __syncwarp();
 }

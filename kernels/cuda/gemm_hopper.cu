@@ -192,25 +192,36 @@ static __global__ void __launch_bounds__(kThreads, 1)
                 return first_row + consumer * 64 + warp * 16 + patch % 2 * 8;
             };
             auto patch_column = [&](int patch) { return n * kWidth + patch / 2 * kQuadColumns; };
-            QuadInputs inputs, next;
-            if (product.quads) load_inputs(product, patch_row(0), patch_column(0), next);
+            constexpr int kPatches = 2 * kWidth / kQuadColumns;
+            QuadInputs inputs = {}; // of the patch; SwiGLU has none
+            auto load = [&](int patch, QuadInputs &into) {
+                if (!kSwiglu && product.quads)
+                    load_inputs(product, patch_row(patch), patch_column(patch), into);
+            };
+            load(0, inputs);
+#pragma unroll 1
+            for (int patch = 0; patch < kPatches; patch++) {
+                QuadInputs next = inputs; // on the way while this patch is finished
+                if (patch + 1 < kPatches) load(patch + 1, next);
 #pragma unroll
-            for (int patch = 0; patch < 2 * kWidth / kQuadColumns; patch++) {
-                const int half = patch % 2, first = patch / 2 * (kQuadColumns / 8);
-                inputs = next;
-                if (product.quads && patch + 1 < 2 * kWidth / kQuadColumns)
-                    load_inputs(product, patch_row(patch + 1), patch_column(patch + 1), next);
+                for (int which = 0; which < kPatches; which++) { // sums are registers, known when compiled
+                    if (which != patch) continue;
 #pragma unroll
-                for (int j = 0; j < kQuadColumns / 8; j++) {
-                    const int at = 4 * (first + j) + 2 * half;
-                    float a = sums[0][at], b = sums[0][at + 1];
-                    if (kSwiglu) {
-                        a = silu(a) * sums[kFactors - 1][at];
-                        b = silu(b) * sums[kFactors - 1][at + 1];
+                    for (int j = 0; j < kQuadColumns / 8; j++) {
+                        const int at = 4 * (which / 2 * (kQuadColumns / 8) + j) + 2 * (which % 2);
+                        float a = sums[0][at], b = sums[0][at + 1];
+                        if (kSwiglu) {
+                            a = silu(a) * sums[kFactors - 1][at];
+                            b = silu(b) * sums[kFactors - 1][at + 1];
+                        }
+                        put_pair(patches, j, a, b);
                     }
-                    put_pair(patches, j, a, b);
                 }
-                finish_patch(product, patches, patch_row(patch), patch_column(patch), inputs);
+                if (product.quads)
+                    finish_patch(product, patches, patch_row(patch), patch_column(patch), inputs);
+                else
+                    finish_patch_by_pairs(product, patches, patch_row(patch), patch_column(patch));
+                inputs = next;
             }
         }
     }

@@ -138,6 +138,9 @@ void tensor_load(const TensorMap *map, void *target, int column, int row, int pl
     if (address % 1024 != 0)
         fail("tensor copy at %s:%d: offset %u is misaligned: 128-byte swizzle repeats every 1024", place.file,
              place.line, address - kSharedBase);
+    if (column % 8 != 0)
+        fail("tensor copy at %s:%d: column %d is misaligned: a box starts at a multiple of 16 bytes",
+             place.file, place.line, column);
     find(barrier, place);
     int64_t first = std::max(column, 0),
             last = std::min<int64_t>((int64_t)column + map->box_columns, (int64_t)map->columns);

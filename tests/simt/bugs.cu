@@ -141,6 +141,20 @@ static __global__ void far_box(const __grid_constant__ tensor_map map, uint16_t 
     }
 }
 
+/* A box [8, 64] from a column whose address is no multiple of 16 bytes. */
+static __global__ void odd_box(const __grid_constant__ tensor_map map, uint16_t *data, bool planted) {
+    auto *shared = shared_memory<unsigned char>();
+    auto *barrier = reinterpret_cast<mbarrier *>(shared + 1024);
+    if (threadIdx.x == 0) {
+        mbarrier_init(barrier, 1);
+        fence_mbarrier_init();
+        mbarrier_arrive_expect(barrier, 1024);
+        tensor_load(&map, shared, planted ? 17 : 16, 5, barrier);
+        mbarrier_wait(barrier, 0);
+        data[0] = 1;
+    }
+}
+
 /* Bytes that no copy brings. */
 static __global__ void wrong_bytes(const __grid_constant__ tensor_map map, uint16_t *data, bool planted) {
     auto *shared = shared_memory<unsigned char>();
@@ -246,6 +260,8 @@ extern "C" void run_bug(int bug, float *data, const void *maps, int planted) {
     case 19:
         return GP_LAUNCH(far_box, 1, 64, 1040, nullptr)(map[3], halves, on);
     case 20:
+        return GP_LAUNCH(odd_box, 1, 64, 1040, nullptr)(map[0], halves, on);
+    case 21:
         return GP_LAUNCH(tensor_wgmma, 1, 128, 16400, nullptr)(map[1], map[2], data, on);
     }
 }

@@ -40,8 +40,8 @@ constexpr unsigned kValues = 8192;
  * partly before it, partly and wholly behind it. */
 constexpr int kBoxRows = 16, kMatrixRows = 40, kMatrixColumns = 100, kMatrixStride = 104;
 constexpr int kBoxCount = 9, kBoxBytes = kBoxRows * 128;
-constexpr int kBoxAt[kBoxCount][2] = {{0, 0},   {17, 5},   {-3, -5}, {-60, 30}, {64, 16},
-                                      {90, 33}, {-64, -1}, {10, 40}, {99, -15}}; // column, row
+constexpr int kBoxAt[kBoxCount][2] = {{0, 0},   {16, 5},   {-8, -5}, {-56, 30}, {64, 16},
+                                      {88, 33}, {-64, -1}, {8, 40},  {96, -15}}; // column, row
 
 /** The same numbers as planes, of which the boxes come in turn, from the one before the first to the one
  * after the last. */

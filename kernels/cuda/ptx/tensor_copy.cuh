@@ -9,9 +9,10 @@
 typedef CUtensorMap tensor_map;
 
 /**
- * One thread copies the box at (row, column) of the map's matrix; what lies outside becomes 0. The box lands
- * at `target` (a 1024-byte boundary), 128 bytes a row, the 16-byte chunks of row r permuted by ^ (r mod 8).
- * PTX: cp.async.bulk.tensor.2d.
+ * One thread copies the box at (row, column) of the map's matrix; what lies outside becomes 0. column is a
+ * multiple of 8: another is an illegal instruction on an H200, of which the manual says nothing. The box
+ * lands at `target` (a 1024-byte boundary), 128 bytes a row, the 16-byte chunks of row r permuted by ^ (r mod
+ * 8). PTX: cp.async.bulk.tensor.2d.
  */
 __device__ __forceinline__ void tensor_load(const tensor_map *map, void *target, int column, int row,
                                             mbarrier *barrier) {
