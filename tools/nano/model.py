@@ -43,10 +43,10 @@ def normalised(pictures: Tensor, statistics: tuple) -> Tensor:
     return (pictures.float() / 255 - mean) / deviation
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, seen: Tensor | None = None) -> Tensor:
     """softmax(q kᵀ/√d) v in f32, which torch's CPU kernels are quicker at than at bf16."""
     with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal)
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=seen, is_causal=causal)
 
 
 class Nano(nn.Module):
@@ -127,17 +127,19 @@ class Nano(nn.Module):
 
     # ---- language model
 
-    def rotated(self, x: Tensor, first: int = 0) -> Tensor:
-        """x [..., positions, d], by halves."""
+    def rotated(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x [n, heads, rows, d], by halves; positions [rows] or [n, rows]."""
         d = x.shape[-1]
-        angle = torch.arange(first, first + x.shape[-2])[:, None] / SIZES["language"]["rope_theta"] ** (torch.arange(0, d, 2) / d)
+        angle = positions[..., None] / SIZES["language"]["rope_theta"] ** (torch.arange(0, d, 2) / d)
+        angle = angle if positions.ndim == 1 else angle[:, None]
         cos, sin = angle.cos(), angle.sin()
         a, b = x[..., :d // 2], x[..., d // 2:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
-    def language(self, x: Tensor, images: int, cache: list | None = None) -> Tensor:
-        """Rows [n, positions, hidden] → final-norm hidden states. The image is rows 1 … images. With a cache (a list of
-        (k, v) a layer, filled here) the rows come after those that it holds, and must be one a sequence."""
+    def language(self, x: Tensor, images: int, cache: list | None = None, sight: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Rows [n, rows, hidden] → final-norm hidden states. The image is rows 1 … images. With a cache (a list of (k, v) a
+        layer, filled here) the rows come after those that it holds, and must be one a sequence. `sight` are positions and who
+        sees whom, where that is not one sequence a row of n."""
         c = SIZES["language"]
         heads = c["num_attention_heads"]
         d = c["hidden_size"] // heads
@@ -147,14 +149,15 @@ class Nano(nn.Module):
             q, k, v = packed.split([heads * d, d, d], -1)  # one kv head
             q, k, v = q.unflatten(-1, (heads, d)).transpose(1, 2), k[:, None], v[:, None]
             first = cache[i][0].shape[2] if cache is not None and len(cache) > i else 0
-            q, k = self.rotated(q, first), self.rotated(k, first)
+            positions, seen = sight or (torch.arange(first, first + x.shape[1]), None)
+            q, k = self.rotated(q, positions), self.rotated(k, positions)
             if first > 0:
                 k, v = torch.cat([cache[i][0], k], 2), torch.cat([cache[i][1], v], 2)
                 cache[i] = (k, v)
             elif cache is not None:
                 cache.append((k, v))
             k, v = k.expand(-1, heads, -1, -1), v.expand(-1, heads, -1, -1)
-            y = attend(q, k, v, first == 0).transpose(1, 2).flatten(2)
+            y = attend(q, k, v, first == 0 and seen is None, seen).transpose(1, 2).flatten(2)
             x = x + self.partial_lora(y, l + "attention.wo", images)
             y = self.rms(x, l + "ffn_norm.weight")
             y = F.silu(self.partial_lora(y, l + "feed_forward.w1", images)) * self.partial_lora(y, l + "feed_forward.w3", images)
