@@ -1,0 +1,191 @@
+"""Batches from the shards that `make_scenes.py --cache` writes.
+
+Two kinds: pictures with masks that a class and a box ask for (the grounding half), and pictures with questions and answers (the
+language half). What a [SEG] should say of its object is `described`: a fixed code of class, box and whether it is a group, so
+that both halves can be trained at the same time, one to read the code, the other to write it.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from model import SIZES
+from scenes import load_cache
+from scenes.questions import Question, Target
+from tokenizer import BOS, Tokenizer
+
+KINDS = ["airplane", "apron", "basketball court", "boat", "building", "car", "container", "field", "football pitch", "forest",
+         "harbour", "house", "lake", "parking lot", "pier", "pond", "river", "road", "running track", "runway", "sea", "ship",
+         "storage tank", "swimming pool", "tennis court", "tree", "truck", "warehouse"]
+CODE = 256
+FREQUENCIES = (0.5, 1.0, 2.0, 4.0)  # of the box's centre and size, in turns a picture
+
+
+class Scenes:
+    """All scenes of the folders' shards."""
+
+    def __init__(self, folders: list[Path], most: int | None = None):
+        shards = sorted(shard for folder in folders for shard in folder.glob("shard-*.npz"))
+        self.scenes = [scene for shard in shards for scene in load_cache(shard)][:most]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def draw(self, random: np.random.Generator, count: int) -> list:
+        return [self.scenes[i] for i in random.integers(len(self.scenes), size=count)]
+
+
+# ---- what a [SEG] says
+
+_fixed = torch.Generator().manual_seed(2501)
+_KIND_CODES = 0.5 * torch.randn(len(KINDS) + 1, 64, generator=_fixed)
+_GROUP_CODES = 0.5 * torch.randn(2, 16, generator=_fixed)
+_MIXING = torch.linalg.qr(torch.randn(CODE, 112, generator=_fixed))[0].T * math.sqrt(CODE / 36)  # [112, 256]: about 1 a number
+
+
+def kind_number(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def described(kinds: Tensor, boxes: Tensor, groups: Tensor) -> Tensor:
+    """kinds and groups i64 [n], boxes f32 [n, 4] (x0, y0, x1, y1 as shares of the picture) → codes [n, 256]."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    angle = 2 * math.pi * torch.cat([(low + high) / 2, high - low], 1)[:, :, None] * torch.tensor(FREQUENCIES)
+    parts = torch.cat([angle.sin().flatten(1), angle.cos().flatten(1), _KIND_CODES[kinds], _GROUP_CODES[groups]], 1)
+    return parts @ _MIXING
+
+
+@dataclass
+class Wanted:
+    """What is to be masked: [n] each; `picture` says in which picture of the batch."""
+    picture: Tensor
+    kinds: Tensor
+    boxes: Tensor
+    groups: Tensor
+    masks: Tensor  # [n, h, w], the share of each cell that the object covers
+
+    def codes(self, boxes: Tensor | None = None) -> Tensor:
+        return described(self.kinds, self.boxes if boxes is None else boxes, self.groups)
+
+
+def wanted(targets: list[Target], pictures: list[int], side: int) -> Wanted:
+    masks = torch.from_numpy(np.stack([t.mask for t in targets])).float()[:, None]
+    return Wanted(torch.tensor(pictures), torch.tensor([kind_number(t.kind) for t in targets]),
+                  torch.tensor([t.box for t in targets], dtype=torch.float32), torch.tensor([int(t.is_group) for t in targets]),
+                  F.adaptive_avg_pool2d(masks, side)[:, 0])
+
+
+def jittered(boxes: Tensor, random: np.random.Generator) -> Tensor:
+    """Boxes as uncertain as a language model's: moved and scaled, half of them little."""
+    noise = torch.from_numpy(random.normal(size=(len(boxes), 4))).float() * torch.from_numpy(random.choice([0.2, 1.0], size=(len(boxes), 1))).float()
+    size = boxes[:, 2:] - boxes[:, :2]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + noise[:, :2] * (0.02 + 0.1 * size)
+    size = size * (0.2 * noise[:, 2:]).exp()
+    return torch.cat([centre - size / 2, centre + size / 2], 1)
+
+
+# ---- pictures
+
+def scaled(picture: np.ndarray, side: int) -> np.ndarray:
+    return picture if len(picture) == side else np.asarray(Image.fromarray(picture).resize((side, side), Image.BILINEAR))
+
+
+def stacked(pictures: list[np.ndarray]) -> Tensor:
+    """u8 [h, w, 3] each → [n, 3, h, w]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def turned(target: Target, flip: bool, quarters: int) -> Target:
+    mask = np.rot90(target.mask[:, ::-1] if flip else target.mask, quarters)
+    x0, y0, x1, y1 = target.box
+    if flip:
+        x0, x1 = 1 - x1, 1 - x0
+    for _ in range(quarters):  # anticlockwise: (x, y) → (y, 1 − x)
+        x0, y0, x1, y1 = y0, 1 - x1, y1, 1 - x0
+    return Target(np.ascontiguousarray(mask), target.kind, target.is_group, (x0, y0, x1, y1), target.instances)
+
+
+def ground_batch(scenes: list, random: np.random.Generator, each: int, side: int) -> tuple[Tensor, Wanted]:
+    """Pictures in any of eight turns [n, 3, side, side], and `each` objects of each."""
+    pictures, targets, owners = [], [], []
+    for scene in scenes:
+        flip, quarters = bool(random.integers(2)), int(random.integers(4))
+        found = [t for q in scene.questions for t in q.targets]
+        picture = np.rot90(scene.image[:, ::-1] if flip else scene.image, quarters)
+        for i in random.choice(len(found), each, replace=len(found) < each):
+            targets.append(turned(found[i], flip, quarters))
+            owners.append(len(pictures))
+        pictures.append(scaled(np.ascontiguousarray(picture), side))
+    return stacked(pictures), wanted(targets, owners, side // 4)
+
+
+@dataclass
+class Conversation:
+    """Questions about pictures, ready for the language model: all of a picture's one after the other behind its image, each
+    blind to the others; padded on the right."""
+    divided: Tensor  # u8 [pictures, 3, grid·224, grid·224]
+    grid: int
+    ids: Tensor        # [pictures, length], questions and answers
+    questions: Tensor  # [pictures, length], which question; −1 for padding
+    positions: Tensor  # [pictures, length], counted from the image's end
+    learnt: Tensor     # bool [pictures, length]: ids of answers
+    segs: Tensor       # bool [pictures, length]: where [SEG] is the input
+    wanted: Wanted     # one an entry of `segs`, in order
+    classes: Tensor    # [pictures, 1 + grid², 256]: the kind at the centre of each patch, −1 where nobody asked
+
+
+def conversation(scenes: list, chosen: list[list[Question]], tokenizer: Tokenizer, grid: int, side: int) -> Conversation:
+    """`side` is that of the picture that the grounding encoder will see."""
+    crop = SIZES["vision"]["image_size"]
+    pictures = [scene.image for scene in scenes]
+    texts = [[(tokenizer.question(q.prompt), tokenizer.answer(q.answer)) for q in questions] for questions in chosen]
+    shape = (len(pictures), max(sum(len(q) + len(a) for q, a in row) for row in texts))
+    ids, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+    questions, learnt = torch.full(shape, -1), torch.zeros(shape, dtype=torch.bool)
+    for row, pairs in enumerate(texts):
+        at = 0
+        for number, (question, answer) in enumerate(pairs):
+            middle, end = at + len(question), at + len(question) + len(answer)
+            ids[row, at:end], positions[row, at:end] = torch.tensor(question + answer), torch.arange(end - at)
+            questions[row, at:end], learnt[row, middle:end], at = number, True, end
+    targets = [(t, i) for i, row in enumerate(chosen) for q in row for t in q.targets]
+    classes = [patch_classes([t for t, owner in targets if owner == i], len(p), grid) for i, p in enumerate(pictures)]
+    return Conversation(stacked([scaled(p, crop * grid) for p in pictures]), grid, ids, questions, positions, learnt,
+                        learnt & (ids == tokenizer.seg), wanted([t for t, _ in targets], [i for _, i in targets], side // 4),
+                        torch.stack(classes))
+
+
+def sight(talk: Conversation, images: int) -> tuple[Tensor, Tensor]:
+    """For rows <s>, image, texts: positions [pictures, rows], and who sees whom [pictures, 1, rows, rows]."""
+    length = talk.ids.shape[1]
+    before = 1 + images
+    positions = torch.cat([torch.arange(before).expand(len(talk.ids), -1), before + talk.positions], 1)
+    seen = torch.ones(before + length, before + length, dtype=torch.bool).tril().repeat(len(talk.ids), 1, 1)
+    seen[:, before:, before:] &= talk.questions[:, :, None] == talk.questions[:, None, :]
+    return positions, seen[:, None]
+
+
+def patch_classes(targets: list[Target], size: int, grid: int) -> Tensor:
+    """The kind of what lies at the centre of each of the encoder's patches: of the whole view, then of each crop."""
+    patches = SIZES["vision"]["image_size"] // SIZES["vision"]["patch_size"]
+    kinds = np.full((size, size), -1, np.int64)
+    for target in sorted(targets, key=lambda t: -int(t.mask.sum())):  # small things last
+        kinds[target.mask] = kind_number(target.kind)
+
+    def at_centres(count: int) -> np.ndarray:
+        centres = ((np.arange(count) + 0.5) * size / count).astype(int)
+        return kinds[np.ix_(centres, centres)]
+
+    crops = at_centres(patches * grid).reshape(grid, patches, grid, patches).transpose(0, 2, 1, 3).reshape(grid * grid, -1)
+    return torch.from_numpy(np.concatenate([at_centres(patches).reshape(1, -1), crops]))
+
+
+def beginning(model, tokens: Tensor) -> Tensor:
+    """Image tokens [n, t, hidden] with <s> before them."""
+    return torch.cat([model.embedded(torch.full((len(tokens), 1), BOS)), tokens], 1)

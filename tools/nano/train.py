@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Trains geopixel-nano, half by half, then together.
+
+    train.py tokenizer --data FOLDER …            learns the tokenizer from the answers
+    train.py ground   --data … --side 256         grounding encoder and mask decoder, asked by class and box
+    train.py language --data …                    vision encoder and language model, [SEG] writes class and box
+    train.py joint    --data … --side 512         both, through the masks
+
+Each stage goes on where its checkpoint in --run was left, for --minutes in all, and writes a line a minute to
+--run/STAGE.csv. `joint` begins with what the two others have. Runs on the CPU with --threads threads.
+"""
+
+import argparse
+import csv
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data import CODE, KINDS, Conversation, Scenes, beginning, conversation, ground_batch, jittered, sight
+from evaluate import evaluate_ground, evaluate_language
+from model import VISUAL, Nano
+from tokenizer import Tokenizer, learn
+
+WARM_UP, DECAY, CLIP = 200, 0.05, 1.0
+SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
+
+
+class Helpers(nn.Module):
+    """Heads that training alone has: what a patch shows, and the box that a [SEG] means."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.patch = nn.Linear(width, len(KINDS) + 1)
+        self.box = nn.Sequential(nn.Linear(CODE, 128), nn.ReLU(), nn.Linear(128, 4))
+
+
+# ---- losses
+
+def mask_loss(logits: Tensor, iou: Tensor, masks: Tensor) -> Tensor:
+    """2·BCE + 0.5·dice of mask 0, a part of the same of the best of the other three, and the predicted IoUs. The paper's
+    weights; logits [n, 4, h, w], masks [n, h, w]."""
+    logits, target = logits.float(), masks[:, None].expand_as(logits)
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((-1, -2))
+    share = logits.sigmoid()
+    dice = 1 - (2 * (share * target).sum((-1, -2)) + 1) / (share.sum((-1, -2)) + target.sum((-1, -2)) + 1)
+    each = 2 * bce + 0.5 * dice
+    inside, truth = logits > 0, target > 0.5
+    true_iou = (inside & truth).sum((-1, -2)) / (inside | truth).sum((-1, -2)).clamp(min=1)
+    return each[:, 0].mean() + 0.3 * each[:, 1:].min(1).values.mean() + 0.2 * F.mse_loss(iou.float(), true_iou)
+
+
+def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses by name, and the embedding of each [SEG] [segs, 256]."""
+    crops = model.crops(talk.divided)
+    features = model.vit(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+    tokens = model.image_tokens(features, (talk.grid, talk.grid))
+    images = tokens.shape[1]
+    x = torch.cat([beginning(model, tokens), model.embedded(talk.ids)], 1)
+    hidden = model.language(x, images, sight=sight(talk, images))[:, images:]  # the row before each text row, then the last one
+    losses = {"text": F.cross_entropy(model.logits(hidden[:, :-1][talk.learnt]).float(), talk.ids[talk.learnt])}
+    segs = model.seg_embeddings(hidden[:, 1:][talk.segs]).float()
+    losses["code"] = F.mse_loss(segs, talk.wanted.codes())
+    losses["box"] = F.l1_loss(helpers.box(segs).float(), talk.wanted.boxes)
+    shown = helpers.patch(features[:, :, 1:]).float()
+    known = talk.classes >= 0
+    losses["patch"] = F.cross_entropy(shown[known], talk.classes[known])
+    return losses, segs
+
+
+# ---- stages
+
+def batch_language(scenes: Scenes, random: np.random.Generator, tokenizer: Tokenizer, pictures: int, each: int, side: int) -> Conversation:
+    drawn = scenes.draw(random, pictures)
+    chosen = []
+    for scene in drawn:
+        questions = scene.questions
+        chosen.append([questions[i] for i in random.permutation(len(questions))[:each]])
+    return conversation(drawn, chosen, tokenizer, int(random.choice([1, 2], p=[0.4, 0.6])), side)
+
+
+def step_ground(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
+    pictures, asked = ground_batch(scenes.draw(random, options.pictures), random, 8, options.side)
+    logits, iou = model.masks(asked.codes(jittered(asked.boxes, random)), model.grounding(pictures), asked.picture)
+    return {"mask": mask_loss(logits, iou, asked.masks)}
+
+
+def step_language(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
+    return language_losses(model, helpers, batch_language(scenes, random, tokenizer, options.pictures, 5, options.side))[0]
+
+
+def step_joint(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
+    talk = batch_language(scenes, random, tokenizer, options.pictures, 5, options.side)
+    losses, segs = language_losses(model, helpers, talk)
+    few = torch.from_numpy(random.permutation(len(segs))[:8 * options.pictures])
+    pictures = F.interpolate(talk.divided.float(), (options.side, options.side), mode="bilinear", antialias=True) if options.side != talk.divided.shape[-1] else talk.divided
+    logits, iou = model.masks(segs[few], model.grounding(pictures), talk.wanted.picture[few])
+    losses["mask"] = mask_loss(logits, iou, talk.wanted.masks[few])
+    return losses
+
+
+STAGES = {"ground": (step_ground, (VISUAL,)), "language": (step_language, ("vit.", "vision_proj", "plora", "model.layers", "model.norm",
+          "model.tok", "output", "model.text")), "joint": (step_joint, ("",))}
+WEIGHTS = {"text": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "mask": 2.0}
+
+
+def run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    tokenizer = Tokenizer(options.run / "tokenizer")
+    model = Nano(tokenizer.vocabulary)
+    helpers = Helpers(model.w("vit.vision_tower.vision_model.pre_layrnorm.weight").numel())
+    step, prefixes = STAGES[options.stage]
+    trained = model.of(*prefixes) + list(helpers.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.98), weight_decay=DECAY)
+    place, seconds, steps = options.run / f"{options.stage}.pt", 0.0, 0
+    if place.exists():
+        state = torch.load(place, weights_only=True)
+        model.load_state_dict(state["model"]), helpers.load_state_dict(state["helpers"]), optimizer.load_state_dict(state["optimizer"])
+        seconds, steps = state["seconds"], state["steps"]
+    elif options.stage == "joint":
+        join(model, helpers, options.run)
+    scenes, held = Scenes(options.data), Scenes([options.held], 96)
+    random = np.random.default_rng([options.seed, steps])
+    print(f"{options.stage}: {len(scenes)} scenes, {sum(p.numel() for p in trained)} parameters, {seconds:.0f} s done", flush=True)
+    begun, saved, evaluated, told = time.time() - seconds, time.time(), time.time(), time.time()
+    sums: dict[str, list[float]] = {}
+    while seconds < 60 * options.minutes:
+        rate = options.rate * min(1, (steps + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * seconds / (60 * options.minutes))))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = step(model, helpers, scenes, random, tokenizer, options)
+        sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+        nn.utils.clip_grad_norm_(trained, CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        steps += 1
+        for name, loss in losses.items():
+            sums.setdefault(name, []).append(float(loss.detach()))
+        now = time.time()
+        seconds = now - begun
+        last = seconds >= 60 * options.minutes
+        if now - told >= 60 or last:
+            write_line(options, seconds, steps, {name: sum(v) / len(v) for name, v in sums.items()})
+            sums, told = {}, now
+        if now - evaluated >= EVALUATE_EVERY or last:
+            with torch.no_grad():
+                figures = {}
+                if options.stage != "language":
+                    figures.update(evaluate_ground(model, held, options.side))
+                if options.stage != "ground":
+                    figures.update(evaluate_language(model, helpers, held, tokenizer, options.side, options.stage == "joint"))
+            write_line(options, seconds, steps, figures)
+            evaluated = time.time()
+        if now - saved >= SAVE_EVERY or last:
+            unfinished = place.with_suffix(".unfinished")
+            torch.save({"model": model.state_dict(), "helpers": helpers.state_dict(), "optimizer": optimizer.state_dict(),
+                        "seconds": seconds, "steps": steps}, unfinished)
+            unfinished.replace(place)
+            saved = now
+
+
+def join(model: Nano, helpers: Helpers, folder: Path) -> None:
+    """Each half from its own stage."""
+    halves = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("ground", "language")}
+    visual = VISUAL.replace(".", "/")
+    model.load_state_dict({name: halves["ground" if name.startswith(visual) else "language"]["model"][name] for name in model.state_dict()})
+    helpers.load_state_dict(halves["language"]["helpers"])
+
+
+def write_line(options: argparse.Namespace, seconds: float, steps: int, values: dict[str, float]) -> None:
+    print(f"{seconds / 60:7.1f} min {steps:6d} steps  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()), flush=True)
+    with open(options.run / f"{options.stage}.csv", "a", newline="") as file:
+        csv.writer(file).writerows([f"{seconds:.0f}", steps, name, f"{value:.5f}"] for name, value in values.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["tokenizer", *STAGES])
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of shards to learn from")
+    parser.add_argument("--held", type=Path, help="the folder of shards to evaluate on")
+    parser.add_argument("--run", type=Path, required=True, help="where checkpoints and curves go")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--side", type=int, default=256, help="of the picture that the grounding encoder sees")
+    parser.add_argument("--pictures", type=int, default=4, help="a step")
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.stage == "tokenizer":
+        texts = [text for scene in Scenes(options.data, 512).scenes for q in scene.questions for text in (q.prompt, q.answer)]
+        learn(texts, options.run / "tokenizer")
+    elif options.held is None:
+        parser.error("--held: what to evaluate on?")
+    else:
+        run(options)
+
+
+if __name__ == "__main__":
+    main()
