@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model import SIZES
+from model import SIZES, TURNS, place_code, place_frequencies
 from scenes import load_cache
 from scenes.questions import Question, Target
 from tokenizer import BOS, Tokenizer
@@ -24,7 +24,7 @@ KINDS = ["airplane", "apron", "basketball court", "boat", "building", "car", "co
          "harbour", "house", "lake", "parking lot", "pier", "pond", "river", "road", "running track", "runway", "sea", "ship",
          "storage tank", "swimming pool", "tennis court", "tree", "truck", "warehouse"]
 CODE = 256
-FREQUENCIES = (0.5, 1.0, 2.0, 4.0)  # of the box's centre and size, in turns a picture
+FREQUENCIES = (0.5, 1.0, 2.0, 4.0)  # of the box's sides and size, in turns a picture
 
 
 class Scenes:
@@ -46,7 +46,8 @@ class Scenes:
 _fixed = torch.Generator().manual_seed(2501)
 _KIND_CODES = 0.5 * torch.randn(len(KINDS) + 1, 64, generator=_fixed)
 _GROUP_CODES = 0.5 * torch.randn(2, 16, generator=_fixed)
-_MIXING = torch.linalg.qr(torch.randn(CODE, 112, generator=_fixed))[0].T * math.sqrt(CODE / 36)  # [112, 256]: about 1 a number
+_REST = torch.randn(128, 2, 2, 64 // len(TURNS), len(TURNS), generator=_fixed)  # a place's code is the same along dimension 3
+_REST = torch.linalg.qr((_REST - _REST.mean(3, keepdim=True)).flatten(1).T)[0].T * math.sqrt(128 / 44)  # [128, 256]
 
 
 def kind_number(kind: str) -> int:
@@ -54,11 +55,13 @@ def kind_number(kind: str) -> int:
 
 
 def described(kinds: Tensor, boxes: Tensor, groups: Tensor) -> Tensor:
-    """kinds and groups i64 [n], boxes f32 [n, 4] (x0, y0, x1, y1 as shares of the picture) → codes [n, 256]."""
+    """kinds and groups i64 [n], boxes f32 [n, 4] (x0, y0, x1, y1 as shares of the picture) → codes [n, 256]:
+    the place of the centre as the mask decoder writes it, and beside it the rest."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    angle = 2 * math.pi * torch.cat([(low + high) / 2, high - low], 1)[:, :, None] * torch.tensor(FREQUENCIES)
-    parts = torch.cat([angle.sin().flatten(1), angle.cos().flatten(1), _KIND_CODES[kinds], _GROUP_CODES[groups]], 1)
-    return parts @ _MIXING
+    place = place_code(low + high - 1, place_frequencies())
+    angle = 2 * math.pi * torch.cat([low, high, high - low], 1)[:, :, None] * torch.tensor(FREQUENCIES)
+    rest = torch.cat([angle.sin().flatten(1), angle.cos().flatten(1), _KIND_CODES[kinds], _GROUP_CODES[groups]], 1)
+    return place + rest @ _REST
 
 
 @dataclass
@@ -184,6 +187,20 @@ def patch_classes(targets: list[Target], size: int, grid: int) -> Tensor:
 
     crops = at_centres(patches * grid).reshape(grid, patches, grid, patches).transpose(0, 2, 1, 3).reshape(grid * grid, -1)
     return torch.from_numpy(np.concatenate([at_centres(patches).reshape(1, -1), crops]))
+
+
+def token_places(grid: int) -> tuple[Tensor, Tensor]:
+    """Where the image tokens of grid × grid crops lie: the places of those that lie anywhere [n, 2] (x, y as shares of the
+    picture), and which they are, bool [tokens]; the separators are nowhere."""
+    side = SIZES["vision"]["image_size"] // SIZES["vision"]["patch_size"] // 2
+
+    def view(count: int) -> tuple[Tensor, Tensor]:
+        at = (torch.arange(count) + 0.5) / count
+        inside = F.pad(torch.ones(count, count, dtype=torch.bool), (0, 1)).flatten()  # a separator after each row
+        return torch.stack(torch.meshgrid(at, at, indexing="ij")[::-1], -1).flatten(0, 1), inside
+
+    whole, crops = view(side), view(side * grid)
+    return torch.cat([whole[0], crops[0]]), torch.cat([whole[1], torch.zeros(1, dtype=torch.bool), crops[1]])
 
 
 def beginning(model, tokens: Tensor) -> Tensor:

@@ -32,8 +32,10 @@ SIZES = {
 VIT, VISUAL = "vit.vision_tower.vision_model.", "model.visual_model."
 TRUNK, DECODER = VISUAL + "image_encoder.trunk.", VISUAL + "sam_mask_decoder."
 PROMPT = VISUAL + "sam_prompt_encoder."
+GAUSSIAN = PROMPT + "pe_layer.positional_encoding_gaussian_matrix"
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SAM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TURNS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # frequencies of a place, a picture's side
 UNUSED = ("lora_sft", "post_layernorm")  # in an official checkpoint, never read
 
 
@@ -57,7 +59,11 @@ class Nano(nn.Module):
             if any(part in name for part in UNUSED):
                 continue
             self.register_parameter(name.replace(".", "/"), nn.Parameter(initial(name, shape)))
-        self.get_parameter((PROMPT + "pe_layer.positional_encoding_gaussian_matrix").replace(".", "/")).requires_grad_(False)
+        self.w(GAUSSIAN).requires_grad_(False)
+        with torch.no_grad():  # a prompt that bears a place's code looks at that place from the first step on
+            for name, p in self._parameters.items():
+                if "_attn_" in name and "k_proj/weight" in name:
+                    p.copy_(self._parameters[name.replace("k_proj", "q_proj")])
 
     def w(self, name: str) -> Tensor:
         return self._parameters[name.replace(".", "/")]
@@ -244,9 +250,8 @@ class Nano(nn.Module):
         embed, s0, s1 = maps
         side = embed.shape[-1]
         centre = (torch.arange(side) + 0.5) / side * 2 - 1
-        xy = torch.stack(torch.meshgrid(centre, centre, indexing="ij")[::-1], -1)
-        angle = 2 * math.pi * (xy @ self.w(PROMPT + "pe_layer.positional_encoding_gaussian_matrix"))
-        place = torch.cat([angle.sin(), angle.cos()], -1).view(1, side * side, -1)
+        xy = torch.stack(torch.meshgrid(centre, centre, indexing="ij")[::-1], -1).view(1, side * side, 2)
+        place = place_code(xy, self.w(GAUSSIAN))
         own = torch.cat([self.w(f"{DECODER}{name}.weight") for name in ("obj_score_token", "iou_token", "mask_tokens")])
         tokens = torch.cat([own.expand(len(prompts), -1, -1), prompts[:, None]], 1)  # [masks, 7, 256]
         k = (embed + self.w(PROMPT + "no_mask_embed.weight").view(1, -1, 1, 1)).flatten(2).transpose(1, 2)[picture]
@@ -298,6 +303,19 @@ class Nano(nn.Module):
                 p.copy_(tensors[name.replace("/", ".")].float())
 
 
+def place_frequencies() -> Tensor:
+    """[2, 128]: the x alone in the first half, the y alone in the second, so that the products of two places' codes are a
+    ridge along x and one along y, of which softmax makes a hill."""
+    turns = torch.tensor(TURNS).repeat(64 // len(TURNS)) / 2  # of coordinates from −1 to 1
+    return torch.block_diag(turns[None], turns[None])
+
+
+def place_code(xy: Tensor, frequencies: Tensor) -> Tensor:
+    """Coordinates from −1 to 1 [..., 2] → [..., 256]."""
+    angle = 2 * math.pi * (xy @ frequencies)
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
 def initial(name: str, shape: tuple) -> Tensor:
     """Usual beginnings: norms 1, biases 0, low-rank additions that start at nothing, matrices by their depth."""
     if name.endswith("bias") or "Plora_B" in name:
@@ -305,7 +323,7 @@ def initial(name: str, shape: tuple) -> Tensor:
     if len(shape) == 1 and name.endswith("weight"):
         return torch.ones(shape)
     if "gaussian" in name:
-        return torch.randn(shape)
+        return place_frequencies()
     if "embed" in name and "patch" not in name or "token" in name and "transformer" not in name or "GN" in name:
         return 0.02 * torch.randn(shape)
     depth = shape[0] if "output_upscaling" in name else math.prod(shape[1:])

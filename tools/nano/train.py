@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import CODE, KINDS, Conversation, Scenes, beginning, conversation, ground_batch, jittered, sight
+from data import CODE, KINDS, Conversation, Scenes, beginning, conversation, ground_batch, jittered, sight, token_places
 from evaluate import evaluate_ground, evaluate_language
-from model import VISUAL, Nano
+from model import SIZES, VISUAL, Nano
 from tokenizer import Tokenizer, learn
 
 WARM_UP, DECAY, CLIP = 200, 0.05, 1.0
@@ -31,11 +31,12 @@ SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
 
 class Helpers(nn.Module):
-    """Heads that training alone has: what a patch shows, and the box that a [SEG] means."""
+    """Heads that training alone has: what a patch shows, where an image token lies, and the box that a [SEG] means."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, hidden: int):
         super().__init__()
         self.patch = nn.Linear(width, len(KINDS) + 1)
+        self.place = nn.Linear(hidden, 2)
         self.box = nn.Sequential(nn.Linear(CODE, 128), nn.ReLU(), nn.Linear(128, 4))
 
 
@@ -61,8 +62,12 @@ def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[
     tokens = model.image_tokens(features, (talk.grid, talk.grid))
     images = tokens.shape[1]
     x = torch.cat([beginning(model, tokens), model.embedded(talk.ids)], 1)
-    hidden = model.language(x, images, sight=sight(talk, images))[:, images:]  # the row before each text row, then the last one
+    hidden = model.language(x, images, sight=sight(talk, images))
+    places, inside = token_places(talk.grid)
+    told = helpers.place(hidden[:, 1:1 + images][:, inside]).float()
+    hidden = hidden[:, images:]  # the row before each text row, then the last one
     losses = {"text": F.cross_entropy(model.logits(hidden[:, :-1][talk.learnt]).float(), talk.ids[talk.learnt])}
+    losses["place"] = F.l1_loss(told, places.expand_as(told))
     segs = model.seg_embeddings(hidden[:, 1:][talk.segs]).float()
     losses["code"] = F.mse_loss(segs, talk.wanted.codes())
     losses["box"] = F.l1_loss(helpers.box(segs).float(), talk.wanted.boxes)
@@ -105,7 +110,7 @@ def step_joint(model, helpers, scenes, random, tokenizer, options) -> dict[str, 
 
 STAGES = {"ground": (step_ground, (VISUAL,)), "language": (step_language, ("vit.", "vision_proj", "plora", "model.layers", "model.norm",
           "model.tok", "output", "model.text")), "joint": (step_joint, ("",))}
-WEIGHTS = {"text": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "mask": 2.0}
+WEIGHTS = {"text": 1.0, "place": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "mask": 2.0}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     tokenizer = Tokenizer(options.run / "tokenizer")
     model = Nano(tokenizer.vocabulary)
-    helpers = Helpers(model.w("vit.vision_tower.vision_model.pre_layrnorm.weight").numel())
+    helpers = Helpers(SIZES["vision"]["hidden_size"], SIZES["language"]["hidden_size"])
     step, prefixes = STAGES[options.stage]
     trained = model.of(*prefixes) + list(helpers.parameters())
     optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.98), weight_decay=DECAY)
