@@ -170,12 +170,13 @@ def run(options: argparse.Namespace) -> None:
             saved = now
 
 
-def join(model: Nano, helpers: Helpers, folder: Path) -> None:
+def join(model: Nano, helpers: Helpers | None, folder: Path) -> None:
     """Each half from its own stage."""
     halves = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("ground", "language")}
     visual = VISUAL.replace(".", "/")
     model.load_state_dict({name: halves["ground" if name.startswith(visual) else "language"]["model"][name] for name in model.state_dict()})
-    helpers.load_state_dict(halves["language"]["helpers"])
+    if helpers is not None:
+        helpers.load_state_dict(halves["language"]["helpers"])
 
 
 def write_line(options: argparse.Namespace, seconds: float, steps: int, values: dict[str, float]) -> None:

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Asks the engine and the recipe's model the same questions, and compares ids and masks.
+
+    make_scenes.py --help                         draws held-out scenes as GeoTIFFs with questions
+    compare_engine.py MODEL SCENES --engine build/bin/geopixel
+
+The recipe's model computes in f32 from the checkpoint's bf16 weights, as the engine does on the CPU. Exit code 1 where an id
+differs, or where less than 99.9 % of a mask's pixels agree: logits differ by the rounding of f32 sums in another order, about 1e-5
+of their size, and pixels whose logit is nearer to 0 than that may fall either way.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from data import beginning, scaled, stacked
+from model import SIZES, Nano
+from scenes.rle import decode
+from tokenizer import EOS, Tokenizer
+
+LIMIT, SAME = 300, 0.999
+
+
+@torch.no_grad()
+def answer(model: Nano, tokenizer: Tokenizer, picture: np.ndarray, prompt: str, grid: int) -> tuple[list[int], np.ndarray]:
+    """Greedy ids, and the masks bool [segs, h, w] of a square picture in grid × grid crops."""
+    crops = model.crops(stacked([scaled(picture, grid * SIZES["vision"]["image_size"])]))
+    tokens = model.image_tokens(model.vit(crops.flatten(0, 1)).unflatten(0, crops.shape[:2]), (grid, grid))
+    question = model.embedded(torch.tensor([tokenizer.question(prompt)]))
+    ids, segs, cache = [], [], []
+    hidden = model.language(torch.cat([beginning(model, tokens), question], 1), tokens.shape[1], cache)[:, -1]
+    while len(ids) < LIMIT:
+        ids.append(int(model.logits(hidden)[0].argmax()))
+        if ids[-1] == EOS:
+            break
+        hidden = model.language(model.embedded(torch.tensor([ids[-1:]])), 0, cache)[:, -1]
+        if ids[-1] == tokenizer.seg:
+            segs.append(hidden)
+    if not segs:
+        return ids, np.zeros((0, *picture.shape[:2]), bool)
+    side = SIZES["grounding"]["image_size"]
+    seen = F.interpolate(stacked([picture]).float(), (side, side), mode="bilinear", align_corners=False, antialias=True)
+    logits, iou = model.masks(model.seg_embeddings(torch.cat(segs)), model.grounding(seen), torch.zeros(len(segs), dtype=torch.int64))
+    drawn = F.interpolate(model.chosen(logits, iou)[:, None], picture.shape[:2], mode="bilinear", align_corners=False)[:, 0] > 0
+    return ids, drawn.numpy()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("scenes", type=Path, help="a folder that make_scenes.py wrote")
+    parser.add_argument("--engine", default="build/bin/geopixel")
+    parser.add_argument("--grid", type=int, default=2, help="crops a side")
+    parser.add_argument("--count", type=int, default=50, help="scenes; one question of each, of every kind in turn")
+    options = parser.parse_args()
+    tokenizer = Tokenizer(options.model)
+    model = Nano(tokenizer.vocabulary)
+    model.load(options.model)
+    by_image: dict[str, list[dict]] = {}
+    for record in json.loads((options.scenes / "scenes.json").read_text()):
+        by_image.setdefault(record["image"], []).append(record)
+    answers = masks = tokens = failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "answer.json"
+        for number, (image, records) in enumerate(list(by_image.items())[:options.count]):
+            prompt = records[number % len(records)]["conversations"][0]["value"]
+            subprocess.run([options.engine, "run", options.scenes / image, "--model", options.model, "--prompt", prompt, "--crops",
+                            str(options.grid ** 2), "--device", "cpu", "--quiet", "--json", out], check=True, stdout=subprocess.DEVNULL)
+            told = json.loads(out.read_text())
+            picture = np.asarray(Image.open(options.scenes / image).convert("RGB"))
+            ids, drawn = answer(model, tokenizer, picture, prompt, options.grid)
+            answers, tokens = answers + 1, tokens + len(ids)
+            if told["token_ids"] != ids or len(told["masks"]) != len(drawn):
+                print(f"{image}: \"{prompt}\": the engine's ids are {told['ids']}, the recipe's {ids}")
+                failures += 1
+                continue
+            for which, (record, mask) in enumerate(zip(told["masks"], drawn)):
+                same = float((decode(record["rle"]) == mask).mean())
+                masks += 1
+                if same < SAME:
+                    print(f"{image}: \"{prompt}\": mask {which}: {same:.6f} of its pixels agree")
+                    failures += 1
+    print(f"{answers} answers, {tokens} ids, {masks} masks; {failures} failures")
+    return 1 if failures or answers < options.count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
