@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define PROMPT "geopixel> "
@@ -76,6 +77,16 @@ static void take_line(char *line) {
     line_done = true;
 }
 
+/** Ctrl-C throws away what was typed and not yet read, and it could do so after input was seen and before it
+ * is read, which then waits with the signal blocked. Without that flush, input that was seen stays; libedit's
+ * own modes come back at the line's end. */
+static void keep_typed(void) {
+    struct termios modes;
+    if (tcgetattr(STDIN_FILENO, &modes) != 0) return;
+    modes.c_lflag |= NOFLSH;
+    tcsetattr(STDIN_FILENO, TCSANOW, &modes);
+}
+
 static gp_line_event next_edited(const char **line) {
     sigset_t before;
     gp_line_event event = GP_LINE;
@@ -84,6 +95,7 @@ static gp_line_event next_edited(const char **line) {
     line_done = false;
     block_signals(&before);
     rl_callback_handler_install(PROMPT, take_line);
+    keep_typed();
     while (!line_done && event == GP_LINE) {
         event = wait_for_input(&before);
         if (event == GP_LINE) rl_callback_read_char();

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model import SIZES, TURNS, place_code, place_frequencies
+from model import CODED, SIZES, TURNS, place_code, place_frequencies
 from scenes import load_cache
 from scenes.questions import Question, Target
 from tokenizer import BOS, Tokenizer
@@ -84,9 +84,17 @@ def wanted(targets: list[Target], pictures: list[int], side: int) -> Wanted:
                   F.adaptive_avg_pool2d(masks, side)[:, 0])
 
 
-def jittered(boxes: Tensor, random: np.random.Generator) -> Tensor:
-    """Boxes as uncertain as a language model's: moved and scaled, half of them little."""
-    noise = torch.from_numpy(random.normal(size=(len(boxes), 4))).float() * torch.from_numpy(random.choice([0.2, 1.0], size=(len(boxes), 1))).float()
+def doubtful_codes(asked: Wanted, random: np.random.Generator, guesses: int = 6) -> Tensor:
+    """Codes as a language model writes them that is more or less sure of the box: a wrong box, and of it not the code but the
+    mean of those that are as likely, which is what squared error makes of doubt."""
+    doubt = torch.from_numpy(random.choice([0.1, 0.5, 1.0, 2.0], size=(len(asked.boxes), 1))).float()
+    middle = jittered(asked.boxes, doubt, random)
+    return torch.stack([asked.codes(jittered(middle, doubt, random)) for _ in range(guesses)]).mean(0)
+
+
+def jittered(boxes: Tensor, doubt: Tensor, random: np.random.Generator) -> Tensor:
+    """Boxes moved and scaled at random; at doubt 1 by a tenth of their size and a fiftieth of the picture."""
+    noise = torch.from_numpy(random.normal(size=(len(boxes), 4))).float() * doubt
     size = boxes[:, 2:] - boxes[:, :2]
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + noise[:, :2] * (0.02 + 0.1 * size)
     size = size * (0.2 * noise[:, 2:]).exp()
@@ -114,18 +122,47 @@ def turned(target: Target, flip: bool, quarters: int) -> Target:
     return Target(np.ascontiguousarray(mask), target.kind, target.is_group, (x0, y0, x1, y1), target.instances)
 
 
-def ground_batch(scenes: list, random: np.random.Generator, each: int, side: int) -> tuple[Tensor, Wanted]:
-    """Pictures in any of eight turns [n, 3, side, side], and `each` objects of each."""
-    pictures, targets, owners = [], [], []
+@dataclass
+class Shown:
+    """What the cells of a map show, [pictures, cells]: the kind of thing (−1: unknown), whether that is a single object, and of
+    that the code of its centre and the logarithms of its sides [pictures, cells, CODED + 2]."""
+    kinds: Tensor
+    single: Tensor
+    values: Tensor
+
+
+def shown(targets: list[list[Target]], side: int) -> Shown:
+    """At the centres of side × side cells of each picture."""
+    kinds = torch.full((len(targets), side * side), -1)
+    single = torch.zeros(len(targets), side * side, dtype=torch.bool)
+    boxes = torch.ones(len(targets), side * side, 4)
+    for row, those in enumerate(targets):
+        for target in sorted(those, key=lambda t: -int(t.mask.sum())):  # small things last
+            at = ((np.arange(side) + 0.5) * len(target.mask) / side).astype(int)
+            here = torch.from_numpy(target.mask[np.ix_(at, at)]).flatten()
+            kinds[row, here] = kind_number(target.kind)
+            if not target.is_group:
+                single[row, here] = True
+                boxes[row, here] = torch.tensor(target.box, dtype=torch.float32)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    angle = math.pi * (low + high - 1)[..., None] * torch.tensor(TURNS)
+    return Shown(kinds, single, torch.cat([angle.sin().flatten(2), angle.cos().flatten(2), (high - low).clamp(min=1e-3).log()], 2))
+
+
+def ground_batch(scenes: list, random: np.random.Generator, each: int, side: int) -> tuple[Tensor, Wanted, list[Shown]]:
+    """Pictures in any of eight turns [n, 3, side, side], `each` objects of each, and what cells show of 16² and 8² pixels."""
+    pictures, targets, owners, all_targets = [], [], [], []
     for scene in scenes:
         flip, quarters = bool(random.integers(2)), int(random.integers(4))
         found = [t for q in scene.questions for t in q.targets]
         picture = np.rot90(scene.image[:, ::-1] if flip else scene.image, quarters)
+        found = [turned(t, flip, quarters) for t in found]
+        all_targets.append(found)
         for i in random.choice(len(found), each, replace=len(found) < each):
-            targets.append(turned(found[i], flip, quarters))
+            targets.append(found[i])
             owners.append(len(pictures))
         pictures.append(scaled(np.ascontiguousarray(picture), side))
-    return stacked(pictures), wanted(targets, owners, side // 4)
+    return stacked(pictures), wanted(targets, owners, side // 4), [shown(all_targets, side // cell) for cell in (16, 8)]
 
 
 @dataclass
@@ -201,6 +238,13 @@ def token_places(grid: int) -> tuple[Tensor, Tensor]:
 
     whole, crops = view(side), view(side * grid)
     return torch.cat([whole[0], crops[0]]), torch.cat([whole[1], torch.zeros(1, dtype=torch.bool), crops[1]])
+
+
+def token_cover(masks: Tensor, grid: int) -> Tensor:
+    """masks [n, h, w] → the share that each covers of each image token's cell [n, tokens]; of separators nothing."""
+    side = SIZES["vision"]["image_size"] // SIZES["vision"]["patch_size"] // 2
+    whole, crops = (F.pad(F.adaptive_avg_pool2d(masks[:, None], count)[:, 0], (0, 1)).flatten(1) for count in (side, side * grid))
+    return torch.cat([whole, torch.zeros(len(masks), 1), crops], 1)
 
 
 def beginning(model, tokens: Tensor) -> Tensor:

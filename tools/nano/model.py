@@ -26,8 +26,8 @@ SIZES = {
                  "max_length": 4096, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "out_dim": 256},
     "vision": {"image_size": 224, "patch_size": 14, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
                "num_attention_heads": 3, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
-    "grounding": {"image_size": 512, "embed_dim": 72, "num_heads": 1, "stages": [1, 2, 3], "global_att_blocks": [5],
-                  "window_spec": [8, 4, 16], "window_pos_embed_bkg_spatial_size": [7, 7]},
+    "grounding": {"image_size": 256, "embed_dim": 72, "num_heads": 1, "stages": [1, 2, 3], "global_att_blocks": [5],
+                  "window_spec": [8, 4, 16], "window_pos_embed_bkg_spatial_size": [32, 32]},
 }
 VIT, VISUAL = "vit.vision_tower.vision_model.", "model.visual_model."
 TRUNK, DECODER = VISUAL + "image_encoder.trunk.", VISUAL + "sam_mask_decoder."
@@ -36,6 +36,7 @@ GAUSSIAN = PROMPT + "pe_layer.positional_encoding_gaussian_matrix"
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SAM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TURNS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # frequencies of a place, a picture's side
+CODED = 4 * len(TURNS)
 UNUSED = ("lora_sft", "post_layernorm")  # in an official checkpoint, never read
 
 
@@ -64,6 +65,20 @@ class Nano(nn.Module):
             for name, p in self._parameters.items():
                 if "_attn_" in name and "k_proj/weight" in name:
                     p.copy_(self._parameters[name.replace("k_proj", "q_proj")])
+            self.write_places()
+
+    def write_places(self) -> None:
+        """Patches and cells say from the first step on where they lie; of the finest map some channels say nothing else, so that
+        the product with them draws a hill at a place."""
+        position = self.w(VIT + "embeddings.position_embedding.weight")
+        position[1:, :CODED] = 0.3 * cell_codes(math.isqrt(len(position) - 1))
+        embed = self.w(TRUNK + "pos_embed")
+        embed[0, :CODED] = 0.5 * cell_codes(embed.shape[-1]).T.unflatten(1, embed.shape[-2:])
+        neck, skip = self.w(f"{VISUAL}image_encoder.neck.convs.2.conv.weight"), self.w(DECODER + "conv_s0.weight")
+        for to in range(CODED // 2):
+            neck[to], skip[to] = 0, 0
+            neck[to, 2 * to, 0, 0], skip[to, to, 0, 0] = 1, 1
+            self.w(DECODER + "conv_s0.bias")[to] = 1  # where GELU is nearly straight
 
     def w(self, name: str) -> Tensor:
         return self._parameters[name.replace(".", "/")]
@@ -142,10 +157,12 @@ class Nano(nn.Module):
         a, b = x[..., :d // 2], x[..., d // 2:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
-    def language(self, x: Tensor, images: int, cache: list | None = None, sight: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def language(self, x: Tensor, images: int, cache: list | None = None, sight: tuple[Tensor, Tensor] | None = None,
+                 looks: list | None = None) -> Tensor:
         """Rows [n, rows, hidden] → final-norm hidden states. The image is rows 1 … images. With a cache (a list of (k, v) a
         layer, filled here) the rows come after those that it holds, and must be one a sequence. `sight` are positions and who
-        sees whom, where that is not one sequence a row of n."""
+        sees whom, where that is not one sequence a row of n. `looks` gets queries and keys [n, rows, d] of the first head of the
+        last two layers."""
         c = SIZES["language"]
         heads = c["num_attention_heads"]
         d = c["hidden_size"] // heads
@@ -162,6 +179,8 @@ class Nano(nn.Module):
                 cache[i] = (k, v)
             elif cache is not None:
                 cache.append((k, v))
+            if looks is not None and i >= c["num_hidden_layers"] - 2:
+                looks.append((q[:, 0], k[:, 0]))
             k, v = k.expand(-1, heads, -1, -1), v.expand(-1, heads, -1, -1)
             y = attend(q, k, v, first == 0 and seen is None, seen).transpose(1, 2).flatten(2)
             x = x + self.partial_lora(y, l + "attention.wo", images)
@@ -249,9 +268,7 @@ class Nano(nn.Module):
         """prompts [masks, 256], of pictures `picture` [masks] of the maps → logits [masks, 4, 4g, 4g], predicted IoU [masks, 4]."""
         embed, s0, s1 = maps
         side = embed.shape[-1]
-        centre = (torch.arange(side) + 0.5) / side * 2 - 1
-        xy = torch.stack(torch.meshgrid(centre, centre, indexing="ij")[::-1], -1).view(1, side * side, 2)
-        place = place_code(xy, self.w(GAUSSIAN))
+        place = place_code(cell_places(side)[None], self.w(GAUSSIAN))
         own = torch.cat([self.w(f"{DECODER}{name}.weight") for name in ("obj_score_token", "iou_token", "mask_tokens")])
         tokens = torch.cat([own.expand(len(prompts), -1, -1), prompts[:, None]], 1)  # [masks, 7, 256]
         k = (embed + self.w(PROMPT + "no_mask_embed.weight").view(1, -1, 1, 1)).flatten(2).transpose(1, 2)[picture]
@@ -314,6 +331,19 @@ def place_code(xy: Tensor, frequencies: Tensor) -> Tensor:
     """Coordinates from −1 to 1 [..., 2] → [..., 256]."""
     angle = 2 * math.pi * (xy @ frequencies)
     return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def cell_codes(side: int) -> Tensor:
+    """The codes of the cells of a map, row by row: [side², CODED], every frequency once."""
+    xy = cell_places(side)
+    angle = math.pi * xy[:, :, None] * torch.tensor(TURNS)  # [cells, 2, frequencies]
+    return torch.stack([angle.sin(), angle.cos()], -1).transpose(1, 2).flatten(1)
+
+
+def cell_places(side: int) -> Tensor:
+    """[side², 2] (x, y) from −1 to 1."""
+    centre = (torch.arange(side) + 0.5) / side * 2 - 1
+    return torch.stack(torch.meshgrid(centre, centre, indexing="ij")[::-1], -1).flatten(0, 1)
 
 
 def initial(name: str, shape: tuple) -> Tensor:

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import CODE, KINDS, Conversation, Scenes, beginning, conversation, ground_batch, jittered, sight, token_places
+from data import CODE, KINDS, Conversation, Scenes, Shown, beginning, conversation, doubtful_codes, ground_batch, sight, token_cover, token_places
 from evaluate import evaluate_ground, evaluate_language
-from model import SIZES, VISUAL, Nano
+from model import CODED, SIZES, VISUAL, Nano
 from tokenizer import Tokenizer, learn
 
 WARM_UP, DECAY, CLIP = 200, 0.05, 1.0
@@ -31,12 +31,14 @@ SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
 
 class Helpers(nn.Module):
-    """Heads that training alone has: what a patch shows, where an image token lies, and the box that a [SEG] means."""
+    """Heads that training alone has: what a patch or a cell of the grounding maps shows, where an image token lies, and the box
+    that a [SEG] means."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.patch = nn.Linear(width, len(KINDS) + 1)
         self.place = nn.Linear(hidden, 2)
+        self.cells = nn.ModuleList(nn.Linear(channels, len(KINDS) + 1 + CODED + 2) for channels in (CODE, 64))
         self.box = nn.Sequential(nn.Linear(CODE, 128), nn.ReLU(), nn.Linear(128, 4))
 
 
@@ -55,6 +57,31 @@ def mask_loss(logits: Tensor, iou: Tensor, masks: Tensor) -> Tensor:
     return each[:, 0].mean() + 0.3 * each[:, 1:].min(1).values.mean() + 0.2 * F.mse_loss(iou.float(), true_iou)
 
 
+def cell_losses(helpers: Helpers, maps: tuple[Tensor, Tensor, Tensor], shown: list[Shown]) -> dict[str, Tensor]:
+    """What cells of 16² and 8² pixels show: the kind, and the centre and sides of the object that they belong to."""
+    kinds, values = [], []
+    for head, one, truth in zip(helpers.cells, (maps[0], maps[2]), shown):
+        told = head(one.flatten(2).transpose(1, 2)).float()
+        known = truth.kinds >= 0
+        kinds.append(F.cross_entropy(told[known][:, :len(KINDS) + 1], truth.kinds[known]))
+        values.append(F.mse_loss(told[truth.single][:, len(KINDS) + 1:], truth.values[truth.single]))
+    return {"cell kind": sum(kinds) / 2, "cell centre": sum(values) / 2}
+
+
+def look_loss(looks: list[tuple[Tensor, Tensor]], talk: Conversation, seen: Tensor, images: int) -> Tensor:
+    """How little the first heads look from a [SEG] at the image tokens that its object covers."""
+    cover = token_cover(talk.wanted.masks, talk.grid)
+    cover = (cover / cover.amax(1, keepdim=True).clamp(min=1e-6)).clamp(min=1e-6).log()
+    owner, row = talk.segs.nonzero(as_tuple=True)
+    row = 1 + images + row
+    losses = []
+    for queries, keys in looks:
+        scores = torch.einsum("sd,std->st", queries[owner, row].float(), keys[owner].float()) / math.sqrt(keys.shape[-1])
+        shares = scores.masked_fill(~seen[owner, 0, row], -torch.inf).log_softmax(1)[:, 1:1 + images]
+        losses.append(-(shares + cover).logsumexp(1).mean())
+    return sum(losses) / len(losses)
+
+
 def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[dict[str, Tensor], Tensor]:
     """The losses by name, and the embedding of each [SEG] [segs, 256]."""
     crops = model.crops(talk.divided)
@@ -62,13 +89,15 @@ def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[
     tokens = model.image_tokens(features, (talk.grid, talk.grid))
     images = tokens.shape[1]
     x = torch.cat([beginning(model, tokens), model.embedded(talk.ids)], 1)
-    hidden = model.language(x, images, sight=sight(talk, images))
+    looks, whole_sight = [], sight(talk, images)
+    hidden = model.language(x, images, sight=whole_sight, looks=looks)
     places, inside = token_places(talk.grid)
     told = helpers.place(hidden[:, 1:1 + images][:, inside]).float()
     hidden = hidden[:, images:]  # the row before each text row, then the last one
     losses = {"text": F.cross_entropy(model.logits(hidden[:, :-1][talk.learnt]).float(), talk.ids[talk.learnt])}
     losses["place"] = F.l1_loss(told, places.expand_as(told))
     segs = model.seg_embeddings(hidden[:, 1:][talk.segs]).float()
+    losses["look"] = look_loss(looks, talk, whole_sight[1], images)
     losses["code"] = F.mse_loss(segs, talk.wanted.codes())
     losses["box"] = F.l1_loss(helpers.box(segs).float(), talk.wanted.boxes)
     shown = helpers.patch(features[:, :, 1:]).float()
@@ -89,9 +118,10 @@ def batch_language(scenes: Scenes, random: np.random.Generator, tokenizer: Token
 
 
 def step_ground(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
-    pictures, asked = ground_batch(scenes.draw(random, options.pictures), random, 8, options.side)
-    logits, iou = model.masks(asked.codes(jittered(asked.boxes, random)), model.grounding(pictures), asked.picture)
-    return {"mask": mask_loss(logits, iou, asked.masks)}
+    pictures, asked, shown = ground_batch(scenes.draw(random, options.pictures), random, 8, options.side)
+    maps = model.grounding(pictures)
+    logits, iou = model.masks(doubtful_codes(asked, random), maps, asked.picture)
+    return {"mask": mask_loss(logits, iou, asked.masks), **cell_losses(helpers, maps, shown)}
 
 
 def step_language(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
@@ -110,7 +140,8 @@ def step_joint(model, helpers, scenes, random, tokenizer, options) -> dict[str, 
 
 STAGES = {"ground": (step_ground, (VISUAL,)), "language": (step_language, ("vit.", "vision_proj", "plora", "model.layers", "model.norm",
           "model.tok", "output", "model.text")), "joint": (step_joint, ("",))}
-WEIGHTS = {"text": 1.0, "place": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "mask": 2.0}
+WEIGHTS = {"text": 1.0, "place": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "look": 0.5, "mask": 2.0, "cell kind": 0.3,
+           "cell centre": 1.0}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -119,13 +150,19 @@ def run(options: argparse.Namespace) -> None:
     tokenizer = Tokenizer(options.run / "tokenizer")
     model = Nano(tokenizer.vocabulary)
     helpers = Helpers(SIZES["vision"]["hidden_size"], SIZES["language"]["hidden_size"])
+    if options.compile:
+        model.grounding, model.masks, model.vit = (torch.compile(part) for part in (model.grounding, model.masks, model.vit))
     step, prefixes = STAGES[options.stage]
-    trained = model.of(*prefixes) + list(helpers.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.98), weight_decay=DECAY)
+    matrices, others = divided(model, prefixes)
+    trained = [*matrices, *others, *helpers.parameters()]
+    optimizers = [torch.optim.Muon(matrices, lr=0, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"),
+                  torch.optim.AdamW([*others, *helpers.parameters()], lr=0, betas=(0.9, 0.98), weight_decay=DECAY)]
     place, seconds, steps = options.run / f"{options.stage}.pt", 0.0, 0
     if place.exists():
         state = torch.load(place, weights_only=True)
-        model.load_state_dict(state["model"]), helpers.load_state_dict(state["helpers"]), optimizer.load_state_dict(state["optimizer"])
+        model.load_state_dict(state["model"]), helpers.load_state_dict(state["helpers"])
+        for optimizer, its_state in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(its_state)
         seconds, steps = state["seconds"], state["steps"]
     elif options.stage == "joint":
         join(model, helpers, options.run)
@@ -136,14 +173,15 @@ def run(options: argparse.Namespace) -> None:
     sums: dict[str, list[float]] = {}
     while seconds < 60 * options.minutes:
         rate = options.rate * min(1, (steps + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * seconds / (60 * options.minutes))))
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = step(model, helpers, scenes, random, tokenizer, options)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
         nn.utils.clip_grad_norm_(trained, CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         steps += 1
         for name, loss in losses.items():
             sums.setdefault(name, []).append(float(loss.detach()))
@@ -164,10 +202,18 @@ def run(options: argparse.Namespace) -> None:
             evaluated = time.time()
         if now - saved >= SAVE_EVERY or last:
             unfinished = place.with_suffix(".unfinished")
-            torch.save({"model": model.state_dict(), "helpers": helpers.state_dict(), "optimizer": optimizer.state_dict(),
+            torch.save({"model": model.state_dict(), "helpers": helpers.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                         "seconds": seconds, "steps": steps}, unfinished)
             unfinished.replace(place)
             saved = now
+
+
+def divided(model: Nano, prefixes: tuple[str, ...]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What a stage trains: the matrices between activations, which Muon makes quicker work of, and everything else."""
+    trained = model.of(*prefixes)
+    tables = ("tok_embeddings", "output.weight", "position", "Plora", "token.weight", "tokens.weight", "mem_embed", "mask_embed", "point_embed")
+    matrices = {id(p) for name, p in model.named_parameters() if p.ndim == 2 and not any(t in name.replace("/", ".") for t in tables)}
+    return [p for p in trained if id(p) in matrices], [p for p in trained if id(p) not in matrices]
 
 
 def join(model: Nano, helpers: Helpers | None, folder: Path) -> None:
@@ -176,7 +222,8 @@ def join(model: Nano, helpers: Helpers | None, folder: Path) -> None:
     visual = VISUAL.replace(".", "/")
     model.load_state_dict({name: halves["ground" if name.startswith(visual) else "language"]["model"][name] for name in model.state_dict()})
     if helpers is not None:
-        helpers.load_state_dict(halves["language"]["helpers"])
+        helpers.load_state_dict({name: halves["ground" if name.startswith("cells") else "language"]["helpers"][name]
+                                 for name in helpers.state_dict()})
 
 
 def write_line(options: argparse.Namespace, seconds: float, steps: int, values: dict[str, float]) -> None:
@@ -196,6 +243,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4, help="a step")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="minutes of compiling, then steps in two thirds of the time")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.stage == "tokenizer":
