@@ -39,7 +39,8 @@ static const char *const examples[] = {
     "Referring segmentation on RRSIS-D, answers kept so that it can be stopped and go on",
     "geopixel eval --task refseg --data rrsisd --split val --model GeoPixel-7B --predictions val.jsonl",
     "Grounded descriptions of GeoPixelD, phrases compared by BERT, figures as JSON too",
-    "geopixel eval --task gcg --data GeoPixelD.json --model GeoPixel-7B --predictions test.jsonl --bert bert-base-uncased --json test.json",
+    "geopixel eval --task gcg --data GeoPixelD.json --model GeoPixel-7B --predictions test.jsonl --bert "
+    "bert-base-uncased --json test.json",
     "The figures of answers that are there",
     "geopixel eval --task gcg --data GeoPixelD.json --predictions test.jsonl",
     NULL,
@@ -77,19 +78,25 @@ int gp_command_eval(int count, char **arguments) {
 static bool parse(evaluation *e, int count, char **arguments, bool *help) {
     const char *operand = NULL;
     const gp_option options[] = {
-        {"task", 't', GP_OPTION_CHOICE, "gcg|refseg", "grounded conversation, or referring segmentation", &e->task, 0, 0},
-        {"data", 0, GP_OPTION_TEXT, "PATH", "GeoPixelD's JSON, or the folder of RRSIS-D (instances.json, refs(unc).p)", &e->data, 0, 0},
-        {"images", 0, GP_OPTION_TEXT, "DIR", "where the pictures are, if not where the data say", &e->images, 0, 0},
+        {"task", 't', GP_OPTION_CHOICE, "gcg|refseg", "grounded conversation, or referring segmentation",
+         &e->task, 0, 0},
+        {"data", 0, GP_OPTION_TEXT, "PATH",
+         "GeoPixelD's JSON, or the folder of RRSIS-D (instances.json, refs(unc).p)", &e->data, 0, 0},
+        {"images", 0, GP_OPTION_TEXT, "DIR", "where the pictures are, if not where the data say", &e->images,
+         0, 0},
         {"split", 0, GP_OPTION_TEXT, "NAME", "of RRSIS-D: train, val or test (test)", &e->split, 0, 0},
         GP_ASKING_MODEL(&e->options),
-        {"predictions", 0, GP_OPTION_TEXT, "FILE", "answers, one JSON object a line: read; with --model, missing ones are added",
-         &e->predictions_path, 0, 0},
-        {"bert", 0, GP_OPTION_TEXT, "DIR", "compare phrases by this BERT checkpoint; else by the words they share", &e->bert, 0, 0},
+        {"predictions", 0, GP_OPTION_TEXT, "FILE",
+         "answers, one JSON object a line: read; with --model, missing ones are added", &e->predictions_path,
+         0, 0},
+        {"bert", 0, GP_OPTION_TEXT, "DIR",
+         "compare phrases by this BERT checkpoint; else by the words they share", &e->bert, 0, 0},
         {"json", 0, GP_OPTION_TEXT, "FILE.json", "write the figures", &e->json, 0, 0},
         GP_ASKING_OPTIONS(&e->options),
     };
-    const gp_command command = {"eval", "how right a model's text and masks are on a data set", NULL, examples, options,
-                                sizeof options / sizeof *options};
+    const gp_command command = {"eval",  "how right a model's text and masks are on a data set",
+                                NULL,    examples,
+                                options, sizeof options / sizeof *options};
     if (!gp_arguments_parse(&command, count, arguments, &operand, help, &e->status)) return false;
     if (*help) {
         gp_arguments_help(&command);
@@ -99,7 +106,8 @@ static bool parse(evaluation *e, int count, char **arguments, bool *help) {
     if (e->data == NULL) return gp_fail(&e->status, "--data is missing");
     if (e->options.model == NULL && e->predictions_path == NULL)
         return gp_fail(&e->status, "neither --model nor --predictions: where do answers come from?");
-    if (e->options.quiet && e->options.verbose) return gp_fail(&e->status, "--quiet and --verbose exclude each other");
+    if (e->options.quiet && e->options.verbose)
+        return gp_fail(&e->status, "--quiet and --verbose exclude each other");
     if (e->json != NULL && e->predictions_path != NULL && gp_output_same(e->json, e->predictions_path))
         return gp_fail(&e->status, "--json and --predictions name the same file");
     return true;
@@ -112,9 +120,12 @@ static bool read_inputs(evaluation *e) {
     struct stat about;
     if (stat(e->data, &about) != 0) return gp_fail(&e->status, "%s: %s", e->data, strerror(errno));
     bool folder = S_ISDIR(about.st_mode);
-    if (!folder && e->split != NULL) return gp_fail(&e->status, "--split is for RRSIS-D, a folder; %s is a file", e->data);
-    if (folder && e->task == TASK_GCG) return gp_fail(&e->status, "%s: RRSIS-D has expressions, no descriptions: --task refseg", e->data);
-    bool read = folder ? gp_rrsisd_read(e->data, e->split != NULL ? e->split : "test", e->images, &e->dataset, &e->status)
+    if (!folder && e->split != NULL)
+        return gp_fail(&e->status, "--split is for RRSIS-D, a folder; %s is a file", e->data);
+    if (folder && e->task == TASK_GCG)
+        return gp_fail(&e->status, "%s: RRSIS-D has expressions, no descriptions: --task refseg", e->data);
+    bool read = folder ? gp_rrsisd_read(e->data, e->split != NULL ? e->split : "test", e->images, &e->dataset,
+                                        &e->status)
                        : gp_geopixeld_read(e->data, e->images, &e->dataset, &e->status);
     if (!read || !gp_output_open(&e->report, e->json, &e->status)) return false;
     if (!gp_similarity_open(e->bert, (int)e->options.threads, &e->similarity, &e->status)) return false;
@@ -136,13 +147,14 @@ static json_t *prediction_of(const evaluation *e, const gp_sample *sample, const
         const gp_rle *rle = &answer->masks[i].rle;
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
         char *counts = gp_rle_text(rle);
-        json_array_append_new(masks, json_pack("{s:[i,i],s:s?}", "size", rle->height, rle->width, "counts", counts));
+        json_array_append_new(masks,
+                              json_pack("{s:[i,i],s:s?}", "size", rle->height, rle->width, "counts", counts));
         json_array_append_new(phrases, phrase != NULL ? json_string(phrase->text) : json_null());
         gp_free(counts);
     }
-    return json_pack("{s:s,s:[i,i],s:s,s:o,s:o,s:s,s:i}", "id", sample->id, "size", image->height, image->width, "text",
-                     answer->text != NULL ? answer->text : "", "phrases", phrases, "masks", masks, "model", e->options.model, "crops",
-                     (int)e->options.crops);
+    return json_pack("{s:s,s:[i,i],s:s,s:o,s:o,s:s,s:i}", "id", sample->id, "size", image->height,
+                     image->width, "text", answer->text != NULL ? answer->text : "", "phrases", phrases,
+                     "masks", masks, "model", e->options.model, "crops", (int)e->options.crops);
 }
 
 static bool ask_one(evaluation *e, const gp_sample *sample) {
@@ -157,7 +169,8 @@ static bool ask_one(evaluation *e, const gp_sample *sample) {
                                       .prompt = sample->prompt};
         gp_event_type end = gp_asking_ask(&e->asking, request, &failure);
         done = end == GP_EVENT_DONE;
-        if (end == GP_EVENT_ERROR) gp_fail(&e->status, "%s: sample %s: %s", e->dataset.path, sample->id, failure.message);
+        if (end == GP_EVENT_ERROR)
+            gp_fail(&e->status, "%s: sample %s: %s", e->dataset.path, sample->id, failure.message);
     }
     if (done) done = gp_predictions_add(&e->predictions, prediction_of(e, sample, &scene.image), &e->status);
     gp_status_clear(&failure);
@@ -175,14 +188,17 @@ static void show_progress(evaluation *e, size_t done, size_t asked, size_t left,
     char line[96];
     double each = asked > 0 ? (now() - begun) / (double)asked : 0;
     int size = snprintf(line, sizeof line, "%zu of %zu questions", done, e->dataset.count);
-    if (asked > 0) snprintf(line + size, sizeof line - (size_t)size, ", %.1f s each, %.0f min left", each, each * (double)left / 60);
+    if (asked > 0)
+        snprintf(line + size, sizeof line - (size_t)size, ", %.1f s each, %.0f min left", each,
+                 each * (double)left / 60);
     gp_terminal_note(&e->asking.terminal, line);
 }
 
 /** Those that have no answer yet. */
 static bool ask_all(evaluation *e) {
     size_t left = 0, asked = 0;
-    for (size_t i = 0; i < e->dataset.count; i++) left += gp_predictions_find(&e->predictions, e->dataset.samples[i].id) == NULL;
+    for (size_t i = 0; i < e->dataset.count; i++)
+        left += gp_predictions_find(&e->predictions, e->dataset.samples[i].id) == NULL;
     if (e->options.model == NULL || left == 0) return true;
     if (!gp_asking_open(&e->asking, &e->status)) return false;
     e->asking.silent = true;
@@ -205,12 +221,14 @@ static bool tell(evaluation *e) {
     gp_gcg_figures gcg;
     gp_refseg_figures refseg;
     json_t *figures = NULL;
-    bool done = e->task == TASK_GCG ? gp_evaluate_gcg(&e->dataset, &e->predictions, &e->similarity, &gcg, &e->status)
-                                    : gp_evaluate_refseg(&e->dataset, &e->predictions, &refseg, &e->status);
+    bool done = e->task == TASK_GCG
+                    ? gp_evaluate_gcg(&e->dataset, &e->predictions, &e->similarity, &gcg, &e->status)
+                    : gp_evaluate_refseg(&e->dataset, &e->predictions, &refseg, &e->status);
     if (!done) return false;
     if (e->json != NULL) {
         figures = e->task == TASK_GCG ? gp_gcg_json(&gcg, e->similarity.name) : gp_refseg_json(&refseg);
-        if (figures == NULL || json_dumpf(figures, e->report.stream, JSON_INDENT(1)) != 0 || fputc('\n', e->report.stream) == EOF)
+        if (figures == NULL || json_dumpf(figures, e->report.stream, JSON_INDENT(1)) != 0 ||
+            fputc('\n', e->report.stream) == EOF)
             done = gp_fail(&e->status, "%s: the figures cannot be written", e->json);
         json_decref(figures);
     }
@@ -219,7 +237,8 @@ static bool tell(evaluation *e) {
         gp_print_gcg(stdout, &gcg, e->similarity.name);
     else
         gp_print_refseg(stdout, &refseg);
-    return (ferror(stdout) == 0 && fflush(stdout) == 0) || gp_fail(&e->status, "standard output cannot be written");
+    return (ferror(stdout) == 0 && fflush(stdout) == 0) ||
+           gp_fail(&e->status, "standard output cannot be written");
 }
 
 static void clean_up(evaluation *e) {

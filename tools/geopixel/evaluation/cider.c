@@ -72,7 +72,8 @@ static gram *all_grams(const caption *right, size_t count, size_t *total) {
     for (size_t i = 0; i < count; i++) *total += right[i].count;
     gram *all = gp_allocate((*total + 1) * sizeof *all);
     if (all == NULL) return NULL;
-    for (size_t i = 0, at = 0; i < count; at += right[i++].count) memcpy(all + at, right[i].grams, right[i].count * sizeof *all);
+    for (size_t i = 0, at = 0; i < count; at += right[i++].count)
+        memcpy(all + at, right[i].grams, right[i].count * sizeof *all);
     qsort(all, *total, sizeof *all, compare);
     return all;
 }
@@ -107,7 +108,8 @@ static double similarity(const caption *predicted, const caption *right) {
     for (size_t i = 0, j = 0; i < predicted->count && j < right->count;) {
         int order = compare(&predicted->grams[i], &right->grams[j]);
         if (order == 0) {
-            double least = predicted->weights[i] < right->weights[j] ? predicted->weights[i] : right->weights[j];
+            double least =
+                predicted->weights[i] < right->weights[j] ? predicted->weights[i] : right->weights[j];
             products[right->lengths[j] - 1] += least * right->weights[j];
         }
         i += order <= 0;
@@ -115,17 +117,20 @@ static double similarity(const caption *predicted, const caption *right) {
     }
     for (int n = 0; n < LONGEST; n++) {
         double norms = predicted->norm[n] * right->norm[n];
-        sum += (norms != 0 ? products[n] / norms : products[n]) * exp(-difference * difference / (2 * SIGMA * SIGMA));
+        sum += (norms != 0 ? products[n] / norms : products[n]) *
+               exp(-difference * difference / (2 * SIGMA * SIGMA));
     }
     return sum / LONGEST * 10;
 }
 
 double gp_cider(const gp_words *predicted, const gp_words *right, size_t count) {
-    caption *said = gp_allocate_zeroed(count + 1, sizeof *said), *meant = gp_allocate_zeroed(count + 1, sizeof *meant);
+    caption *said = gp_allocate_zeroed(count + 1, sizeof *said),
+            *meant = gp_allocate_zeroed(count + 1, sizeof *meant);
     bool done = said != NULL && meant != NULL;
     size_t total = 0;
     double sum = 0;
-    for (size_t i = 0; done && i < count; i++) done = count_grams(&predicted[i], &said[i]) && count_grams(&right[i], &meant[i]);
+    for (size_t i = 0; done && i < count; i++)
+        done = count_grams(&predicted[i], &said[i]) && count_grams(&right[i], &meant[i]);
     gram *all = done ? all_grams(meant, count, &total) : NULL;
     for (size_t i = 0; all != NULL && i < count; i++) {
         weigh(&said[i], all, total, log((double)count));

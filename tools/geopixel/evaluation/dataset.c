@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool read_record(const json_t *record, size_t number, const char *images, gp_dataset *dataset, gp_status *status);
+static bool read_record(const json_t *record, size_t number, const char *images, gp_dataset *dataset,
+                        gp_status *status);
 
 gp_sample *gp_dataset_add(gp_dataset *dataset, gp_status *status) {
     if (dataset->count == dataset->capacity) {
@@ -47,7 +48,8 @@ static bool read_runs(const json_t *counts, int width, int height, gp_rle *mask,
     uint64_t sum = 0, pixels = (uint64_t)width * (uint64_t)height;
     if (json_is_string(counts)) return gp_rle_parse(json_string_value(counts), width, height, mask, status);
     if (!json_is_array(counts)) return gp_fail(status, "counts are neither text nor a list");
-    *mask = (gp_rle){.width = width, .height = height, .runs = gp_allocate(json_array_size(counts) * sizeof *mask->runs)};
+    *mask = (gp_rle){
+        .width = width, .height = height, .runs = gp_allocate(json_array_size(counts) * sizeof *mask->runs)};
     if (mask->runs == NULL) return gp_fail(status, "no memory for %zu runs", json_array_size(counts));
     for (size_t i = 0; i < json_array_size(counts); i++) {
         long long run = json_integer_value(json_array_get(counts, i));
@@ -58,11 +60,12 @@ static bool read_runs(const json_t *counts, int width, int height, gp_rle *mask,
     }
     if (sum == pixels) return true;
     gp_rle_free(mask);
-    return gp_fail(status, "the runs are not the %llu pixels of %d x %d", (unsigned long long)pixels, width, height);
+    return gp_fail(status, "the runs are not the %llu pixels of %d x %d", (unsigned long long)pixels, width,
+                   height);
 }
 
-bool gp_target_mask(const gp_dataset *dataset, const gp_sample *sample, size_t target, int width, int height, gp_rle *mask,
-                    gp_status *status) {
+bool gp_target_mask(const gp_dataset *dataset, const gp_sample *sample, size_t target, int width, int height,
+                    gp_rle *mask, gp_status *status) {
     const json_t *source = sample->targets[target].mask;
     gp_status inner = {0};
     bool done;
@@ -70,14 +73,16 @@ bool gp_target_mask(const gp_dataset *dataset, const gp_sample *sample, size_t t
         done = gp_polygon_mask(source, width, height, mask, &inner);
     } else {
         const json_t *size = json_object_get(source, "size"), *counts = json_object_get(source, "counts");
-        long long rows = json_integer_value(json_array_get(size, 0)), columns = json_integer_value(json_array_get(size, 1));
+        long long rows = json_integer_value(json_array_get(size, 0)),
+                  columns = json_integer_value(json_array_get(size, 1));
         if (rows != height || columns != width)
-            done = gp_fail(&inner, "the mask is of [%lld, %lld], the picture of [%d, %d] rows and columns", rows, columns, height,
-                           width);
+            done = gp_fail(&inner, "the mask is of [%lld, %lld], the picture of [%d, %d] rows and columns",
+                           rows, columns, height, width);
         else
             done = read_runs(counts, width, height, mask, &inner);
     }
-    if (!done) gp_fail(status, "%s: sample %s: mask %zu: %s", dataset->path, sample->id, target, inner.message);
+    if (!done)
+        gp_fail(status, "%s: sample %s: mask %zu: %s", dataset->path, sample->id, target, inner.message);
     gp_status_clear(&inner);
     return done;
 }
@@ -136,7 +141,8 @@ static const char *said_by(const json_t *conversations, const char *speaker) {
     for (size_t i = 0; i < json_array_size(conversations); i++) {
         const json_t *turn = json_array_get(conversations, i);
         const char *from = json_string_value(json_object_get(turn, "from"));
-        if (from != NULL && strcmp(from, speaker) == 0) return json_string_value(json_object_get(turn, "value"));
+        if (from != NULL && strcmp(from, speaker) == 0)
+            return json_string_value(json_object_get(turn, "value"));
     }
     return NULL;
 }
@@ -158,7 +164,8 @@ static char *phrase_before(const char *from, const char *seg) {
     return phrase;
 }
 
-/** How many objects a mask covers: as the record says (meta.targets[k].instances), else the polygon's rings, else 1. */
+/** How many objects a mask covers: as the record says (meta.targets[k].instances), else the polygon's rings,
+ * else 1. */
 static int objects_of(const json_t *record, const json_t *mask, size_t target) {
     const json_t *known = json_array_get(json_object_get(json_object_get(record, "meta"), "targets"), target);
     long long instances = json_integer_value(json_object_get(known, "instances"));
@@ -166,9 +173,11 @@ static int objects_of(const json_t *record, const json_t *mask, size_t target) {
     return json_is_array(mask) && json_array_size(mask) > 1 ? (int)json_array_size(mask) : 1;
 }
 
-/** The list of masks: in the record, or in the file that it names. Borrowed from `record`, or from `file`, which is the caller's. */
+/** The list of masks: in the record, or in the file that it names. Borrowed from `record`, or from `file`,
+ * which is the caller's. */
 static const json_t *masks_of(const json_t *record, const char *images, json_t **file, gp_status *status) {
-    const json_t *masks = json_object_get(record, "segmentation"), *polygons = json_object_get(record, "polygons");
+    const json_t *masks = json_object_get(record, "segmentation"),
+                 *polygons = json_object_get(record, "polygons");
     json_error_t error;
     if (masks != NULL || !json_is_string(polygons)) return masks != NULL ? masks : polygons;
     char *path = placed(images, json_string_value(polygons));
@@ -184,7 +193,8 @@ static bool take_targets(const json_t *record, const json_t *masks, gp_sample *s
     size_t count = 0;
     for (const char *at = sample->text; (at = strstr(at, "[SEG]")) != NULL; at += 5) count++;
     if (!json_is_array(masks)) return gp_fail(status, "neither segmentation nor polygons is a list");
-    if (count != json_array_size(masks)) return gp_fail(status, "%zu [SEG] in the text, %zu masks", count, json_array_size(masks));
+    if (count != json_array_size(masks))
+        return gp_fail(status, "%zu [SEG] in the text, %zu masks", count, json_array_size(masks));
     sample->targets = gp_allocate_zeroed(count + 1, sizeof *sample->targets);
     if (sample->targets == NULL) return gp_fail(status, "no memory for %zu masks", count);
     for (size_t k = 0; k < count; k++) {
@@ -210,8 +220,10 @@ static char *plain_prompt(const char *text) {
     return gp_copy_text(text);
 }
 
-static bool read_record(const json_t *record, size_t number, const char *images, gp_dataset *dataset, gp_status *status) {
-    const json_t *id = json_object_get(record, "id"), *conversations = json_object_get(record, "conversations");
+static bool read_record(const json_t *record, size_t number, const char *images, gp_dataset *dataset,
+                        gp_status *status) {
+    const json_t *id = json_object_get(record, "id"),
+                 *conversations = json_object_get(record, "conversations");
     const char *image = json_string_value(json_object_get(record, "image"));
     const char *prompt = said_by(conversations, "human"), *text = said_by(conversations, "bot");
     json_t *file = NULL;
@@ -220,10 +232,13 @@ static bool read_record(const json_t *record, size_t number, const char *images,
     char numbered[32];
     if (sample == NULL) return false;
     if (text == NULL) text = said_by(conversations, "gpt");
-    snprintf(numbered, sizeof numbered, "%lld", json_is_integer(id) ? (long long)json_integer_value(id) : (long long)number);
+    snprintf(numbered, sizeof numbered, "%lld",
+             json_is_integer(id) ? (long long)json_integer_value(id) : (long long)number);
     if (image == NULL || prompt == NULL || text == NULL)
         return gp_fail(status, "%s: record %zu: %s is missing", dataset->path, number,
-                       image == NULL ? "image" : prompt == NULL ? "the human's turn" : "the bot's turn");
+                       image == NULL    ? "image"
+                       : prompt == NULL ? "the human's turn"
+                                        : "the bot's turn");
     sample->id = gp_copy_text(json_is_string(id) ? json_string_value(id) : numbered);
     sample->image = placed(images, image);
     sample->prompt = plain_prompt(prompt);

@@ -5,14 +5,20 @@
 #include "tools/geopixel/evaluation/predictions.h"
 #include "tools/geopixel/evaluation/similarity.h"
 
-/** Of the right masks of one kind, against all predicted masks. Shares are 0 … 1; where there is no such mask, −1. */
+/** Of the right masks of one kind, against all predicted masks. Shares are 0 … 1; where there is no such
+ * mask, −1. */
 typedef struct gp_mask_figures {
     size_t images, masks; /* pictures that have such masks; these */
     double ap50, miou, recall;
 } gp_mask_figures;
 
 /** Pictures by what their masks cover: one object each, several each, or both. */
-typedef enum gp_picture_kind { GP_INSTANCES_ONLY, GP_SEMANTIC_ONLY, GP_MIXED, GP_PICTURE_KINDS } gp_picture_kind;
+typedef enum gp_picture_kind {
+    GP_INSTANCES_ONLY,
+    GP_SEMANTIC_ONLY,
+    GP_MIXED,
+    GP_PICTURE_KINDS
+} gp_picture_kind;
 
 typedef struct gp_picture_figures {
     size_t images, objects, phrases;
@@ -22,7 +28,8 @@ typedef struct gp_picture_figures {
 
 typedef struct gp_gcg_figures {
     size_t images;
-    double cider, meteor; /* CIDEr as published, without × 100; METEOR with exact and stem matches alone, 0 … 1 */
+    double cider,
+        meteor; /* CIDEr as published, without × 100; METEOR with exact and stem matches alone, 0 … 1 */
     gp_mask_figures uni, multi, overall;
     gp_picture_figures kinds[GP_PICTURE_KINDS];
 } gp_gcg_figures;
@@ -36,8 +43,9 @@ typedef struct gp_refseg_figures {
 } gp_refseg_figures;
 
 /** Grounded conversation: every sample must have its prediction. */
-bool gp_evaluate_gcg(const gp_dataset *dataset, const gp_predictions *predictions, gp_similarity *similarity, gp_gcg_figures *figures,
-                     gp_status *status);
+bool gp_evaluate_gcg(const gp_dataset *dataset, const gp_predictions *predictions, gp_similarity *similarity,
+                     gp_gcg_figures *figures, gp_status *status);
 
 /** Referring segmentation: the first predicted mask of each answer; none is an empty one. */
-bool gp_evaluate_refseg(const gp_dataset *dataset, const gp_predictions *predictions, gp_refseg_figures *figures, gp_status *status);
+bool gp_evaluate_refseg(const gp_dataset *dataset, const gp_predictions *predictions,
+                        gp_refseg_figures *figures, gp_status *status);

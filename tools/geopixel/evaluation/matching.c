@@ -9,7 +9,8 @@
 /** What COCO takes for 0.5. */
 static const double HALF = 0.5;
 
-void gp_overlaps(const gp_rle *predicted, size_t predicted_count, const gp_rle *right, size_t right_count, double *overlaps) {
+void gp_overlaps(const gp_rle *predicted, size_t predicted_count, const gp_rle *right, size_t right_count,
+                 double *overlaps) {
     for (size_t i = 0; i < predicted_count; i++) {
         uint64_t area = gp_rle_area(&predicted[i]);
         for (size_t j = 0; j < right_count; j++) {
@@ -28,7 +29,8 @@ size_t gp_pairs(const double *overlaps, size_t predicted, size_t right, const bo
         gp_pair best = {0};
         for (size_t i = 0; i < predicted; i++)
             for (size_t j = 0; j < right; j++)
-                if (!taken[i] && !taken[predicted + j] && counted[j] && overlaps[i * right + j] > best.overlap)
+                if (!taken[i] && !taken[predicted + j] && counted[j] &&
+                    overlaps[i * right + j] > best.overlap)
                     best = (gp_pair){i, j, overlaps[i * right + j]};
         if (best.overlap <= 0) break;
         taken[best.predicted] = taken[predicted + best.right] = true;
@@ -38,7 +40,8 @@ size_t gp_pairs(const double *overlaps, size_t predicted, size_t right, const bo
     return count;
 }
 
-bool gp_precision_add(gp_precision *p, const double *overlaps, size_t predicted, size_t right, const bool *counted) {
+bool gp_precision_add(gp_precision *p, const double *overlaps, size_t predicted, size_t right,
+                      const bool *counted) {
     const size_t more = predicted < GP_PRECISION_MOST ? predicted : GP_PRECISION_MOST;
     if (p->predictions + more > p->capacity) {
         size_t capacity = 2 * p->capacity + GP_PRECISION_MOST;

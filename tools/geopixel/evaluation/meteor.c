@@ -8,7 +8,8 @@ static const double ALPHA = 0.85, BETA = 0.20, GAMMA = 0.60, DELTA = 0.75;
 static const double EXACT = 1.0, STEM = 0.6; /* weights of a match */
 enum { BEAM = 40 };
 
-/** What the score is made of, summed over a set. Matched words by kind of word, weighted; `words` on both sides. */
+/** What the score is made of, summed over a set. Matched words by kind of word, weighted; `words` on both
+ * sides. */
 typedef struct sums {
     double content[2], function[2]; /* weighted matches: of predicted and of right words */
     double content_words[2], function_words[2];
@@ -19,10 +20,10 @@ typedef struct sums {
 typedef struct pairing {
     double weight;
     size_t matches, chunks, distance;
-    size_t last;     /* the right word that the word before is paired with, +1; 0: with none */
-    size_t parent;   /* among the pairings of the word before */
-    size_t right;    /* what this word is paired with, +1 */
-    uint8_t *taken;  /* right words, one byte each */
+    size_t last;    /* the right word that the word before is paired with, +1; 0: with none */
+    size_t parent;  /* among the pairings of the word before */
+    size_t right;   /* what this word is paired with, +1 */
+    uint8_t *taken; /* right words, one byte each */
 } pairing;
 
 /** More weight, then fewer chunks, then shorter distances. */
@@ -65,7 +66,8 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
             none.right = none.last = 0;
             offer(to, &next, &none);
             for (size_t j = 0; j < m; j++) {
-                double weight = from[k].taken[j] ? 0 : match_weight(v, predicted->numbers[i], right->numbers[j]);
+                double weight =
+                    from[k].taken[j] ? 0 : match_weight(v, predicted->numbers[i], right->numbers[j]);
                 if (weight == 0) continue;
                 pairing one = from[k];
                 one.weight += weight;
@@ -107,14 +109,16 @@ static double share(const sums *s, int side) {
     return all == 0 ? 0 : (DELTA * s->content[side] + (1 - DELTA) * s->function[side]) / all;
 }
 
-double gp_meteor_exact_and_stem(const gp_vocabulary *vocabulary, const gp_words *predicted, const gp_words *right, size_t count) {
+double gp_meteor_exact_and_stem(const gp_vocabulary *vocabulary, const gp_words *predicted,
+                                const gp_words *right, size_t count) {
     sums s = {0};
     for (size_t i = 0; i < count; i++) {
         const gp_words *sides[] = {&predicted[i], &right[i]};
         if (!align(vocabulary, sides[0], sides[1], &s)) return NAN;
         for (int side = 0; side < 2; side++)
             for (size_t k = 0; k < sides[side]->count; k++)
-                *(vocabulary->function[sides[side]->numbers[k]] ? &s.function_words[side] : &s.content_words[side]) += 1;
+                *(vocabulary->function[sides[side]->numbers[k]] ? &s.function_words[side]
+                                                                : &s.content_words[side]) += 1;
     }
     double precision = share(&s, 0), recall = share(&s, 1);
     if (precision == 0 || recall == 0) return 0;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /** COCO walks a ring's edges on a grid five times as fine as the picture's. */
-#define FINE 5
+#define FINE     5
 #define FARTHEST 1e5 /* pixels */
 
 /** Where the ring goes, in fine cells: a list of points that grows. */
@@ -16,7 +16,8 @@ typedef struct trail {
     size_t count, capacity;
 } trail;
 
-static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels, size_t number, gp_status *status);
+static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels, size_t number,
+                      gp_status *status);
 static bool runs_of(const uint8_t *columns, int width, int height, gp_rle *mask);
 
 bool gp_polygon_mask(const json_t *rings, int width, int height, gp_rle *mask, gp_status *status) {
@@ -47,15 +48,19 @@ static bool put(trail *t, int x, int y) {
     return true;
 }
 
-/** The fine cells from (x0, y0) to (x1, y1), both among them, one a step along the longer side; the other coordinate is counted
- * from the end that is lower along the longer side, so that an edge and its reverse are the same cells. */
+/** The fine cells from (x0, y0) to (x1, y1), both among them, one a step along the longer side; the other
+ * coordinate is counted from the end that is lower along the longer side, so that an edge and its reverse are
+ * the same cells. */
 static bool put_edge(trail *t, int x0, int y0, int x1, int y1) {
     const int across = abs(x1 - x0), down = abs(y1 - y0);
     const bool flat = across >= down;
     const bool reversed = flat ? x0 > x1 : y0 > y1;
-    const int from_x = reversed ? x1 : x0, from_y = reversed ? y1 : y0, to_x = reversed ? x0 : x1, to_y = reversed ? y0 : y1;
+    const int from_x = reversed ? x1 : x0, from_y = reversed ? y1 : y0, to_x = reversed ? x0 : x1,
+              to_y = reversed ? y0 : y1;
     const int steps = flat ? across : down;
-    const double slope = steps == 0 ? 0 : flat ? (double)(to_y - from_y) / steps : (double)(to_x - from_x) / steps;
+    const double slope = steps == 0 ? 0
+                         : flat     ? (double)(to_y - from_y) / steps
+                                    : (double)(to_x - from_x) / steps;
     for (int i = 0; i <= steps; i++) {
         int step = reversed ? steps - i : i;
         int x = flat ? from_x + step : (int)(from_x + slope * step + 0.5);
@@ -86,12 +91,14 @@ static bool fill_between(const trail *t, int width, int height, uint8_t *pixels)
     const uint64_t end = (uint64_t)width * (uint64_t)height;
     if (count % 2 == 1) crossings[count++] = end;
     qsort(crossings, count, sizeof *crossings, by_position);
-    for (size_t i = 0; i + 1 < count; i += 2) memset(pixels + crossings[i], 1, crossings[i + 1] - crossings[i]);
+    for (size_t i = 0; i + 1 < count; i += 2)
+        memset(pixels + crossings[i], 1, crossings[i + 1] - crossings[i]);
     gp_free(crossings);
     return true;
 }
 
-static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels, size_t number, gp_status *status) {
+static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels, size_t number,
+                      gp_status *status) {
     const size_t count = json_array_size(ring);
     trail t = {0};
     bool done = true;
@@ -100,9 +107,10 @@ static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels
     if (points == NULL) return gp_fail(status, "no memory for %zu points", count);
     for (size_t i = 0; i < count && done; i++) {
         const json_t *point = json_array_get(ring, i);
-        double x = json_number_value(json_array_get(point, 0)), y = json_number_value(json_array_get(point, 1));
-        if (json_array_size(point) != 2 || !json_is_number(json_array_get(point, 0)) || !json_is_number(json_array_get(point, 1)) ||
-            fabs(x) > FARTHEST || fabs(y) > FARTHEST)
+        double x = json_number_value(json_array_get(point, 0)),
+               y = json_number_value(json_array_get(point, 1));
+        if (json_array_size(point) != 2 || !json_is_number(json_array_get(point, 0)) ||
+            !json_is_number(json_array_get(point, 1)) || fabs(x) > FARTHEST || fabs(y) > FARTHEST)
             done = gp_fail(status, "point %zu of ring %zu is no [x, y] within 100000 pixels", i, number);
         points[2 * i] = (int)(FINE * x + 0.5);
         points[2 * i + 1] = (int)(FINE * y + 0.5);
@@ -112,7 +120,8 @@ static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels
         if (!put_edge(&t, points[2 * i], points[2 * i + 1], points[2 * next], points[2 * next + 1]))
             done = gp_fail(status, "no memory for ring %zu", number);
     }
-    if (done && !fill_between(&t, width, height, pixels)) done = gp_fail(status, "no memory for ring %zu", number);
+    if (done && !fill_between(&t, width, height, pixels))
+        done = gp_fail(status, "no memory for ring %zu", number);
     gp_free(points);
     gp_free(t.x);
     gp_free(t.y);
@@ -123,7 +132,8 @@ static bool runs_of(const uint8_t *columns, int width, int height, gp_rle *mask)
     const size_t count = (size_t)width * (size_t)height;
     size_t changes = 1;
     for (size_t i = 1; i < count; i++) changes += columns[i] != columns[i - 1];
-    *mask = (gp_rle){.width = width, .height = height, .runs = gp_allocate((changes + 1) * sizeof *mask->runs)};
+    *mask =
+        (gp_rle){.width = width, .height = height, .runs = gp_allocate((changes + 1) * sizeof *mask->runs)};
     if (mask->runs == NULL) return false;
     if (count > 0 && columns[0] == 1) mask->runs[mask->count++] = 0;
     for (size_t i = 0, begin = 0; i < count; i++) {

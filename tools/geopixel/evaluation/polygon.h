@@ -5,6 +5,6 @@
 
 #include <jansson.h>
 
-/** The union of rings [[x, y], …], in pixels of the picture with (0, 0) at its corner; a ring of less than three points encloses
- * nothing. Fails where something else stands there. Free the mask with gp_rle_free. */
+/** The union of rings [[x, y], …], in pixels of the picture with (0, 0) at its corner; a ring of less than
+ * three points encloses nothing. Fails where something else stands there. Free the mask with gp_rle_free. */
 bool gp_polygon_mask(const json_t *rings, int width, int height, gp_rle *mask, gp_status *status);

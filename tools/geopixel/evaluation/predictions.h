@@ -1,6 +1,7 @@
-/** Answers to a set's questions in a file, one JSON object a line, so that an evaluation that was stopped goes on where it was:
- * {"id", "size": [height, width], "text", "phrases": [text or null], "masks": [{"size", "counts"}]}, and, where this program wrote
- * it, "model" and "crops". A JSON list of such objects is read too. */
+/** Answers to a set's questions in a file, one JSON object a line, so that an evaluation that was stopped
+ * goes on where it was:
+ * {"id", "size": [height, width], "text", "phrases": [text or null], "masks": [{"size", "counts"}]}, and,
+ * where this program wrote it, "model" and "crops". A JSON list of such objects is read too. */
 #pragma once
 
 #include "kernels/base/status.h"
@@ -14,9 +15,9 @@ typedef struct gp_predictions {
 } gp_predictions;
 
 /**
- * Reads the file. Two answers to one id, or anything malformed, is refused by line. With `append`, a file that is not there is
- * made, a last line that was cut off (it has no end) is taken away, and others can be added; without, the file must be there.
- * Free with gp_predictions_close.
+ * Reads the file. Two answers to one id, or anything malformed, is refused by line. With `append`, a file
+ * that is not there is made, a last line that was cut off (it has no end) is taken away, and others can be
+ * added; without, the file must be there. Free with gp_predictions_close.
  */
 bool gp_predictions_open(const char *path, bool append, gp_predictions *predictions, gp_status *status);
 

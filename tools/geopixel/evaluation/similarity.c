@@ -9,7 +9,8 @@ bool gp_similarity_open(const char *bert, int threads, gp_similarity *similarity
     const char *kind = bert != NULL ? "BERT, " : "shared words";
     size_t size = strlen(kind) + (bert != NULL ? strlen(bert) : 0) + 1;
     *similarity = (gp_similarity){.name = gp_allocate(size), .embeddings = json_object()};
-    if (similarity->name == NULL || similarity->embeddings == NULL) return gp_fail(status, "no memory for phrases");
+    if (similarity->name == NULL || similarity->embeddings == NULL)
+        return gp_fail(status, "no memory for phrases");
     snprintf(similarity->name, size, "%s%s", kind, bert != NULL ? bert : "");
     return bert == NULL || gp_bert_open(bert, threads, &similarity->bert, status);
 }
@@ -22,7 +23,8 @@ static bool embedding(gp_similarity *s, const char *phrase, size_t *number, gp_s
     if (known != NULL) return true;
     if (s->phrases == s->capacity) {
         size_t capacity = 2 * s->capacity + 64;
-        float *wider = gp_grow(s->means, s->phrases * hidden * sizeof *wider, capacity * hidden * sizeof *wider);
+        float *wider =
+            gp_grow(s->means, s->phrases * hidden * sizeof *wider, capacity * hidden * sizeof *wider);
         if (wider == NULL) return gp_fail(status, "no memory for %zu phrases", capacity);
         s->means = wider;
         s->capacity = capacity;
@@ -56,7 +58,8 @@ static bool shared_words(gp_vocabulary *v, const char *a, const char *b, double 
     size_t common = 0;
     for (size_t i = 0; done && i < left.count; i++)
         for (size_t j = 0; j < right.count; j++) {
-            if (right.numbers[j] == UINT32_MAX || v->stem[left.numbers[i]] != v->stem[right.numbers[j]]) continue;
+            if (right.numbers[j] == UINT32_MAX || v->stem[left.numbers[i]] != v->stem[right.numbers[j]])
+                continue;
             right.numbers[j] = UINT32_MAX; /* each once */
             common++;
             break;

@@ -18,9 +18,10 @@ typedef struct gp_similarity {
 bool gp_similarity_open(const char *bert, int threads, gp_similarity *similarity, gp_status *status);
 
 /**
- * Of two phrases, 0 … 1 (BERT: the cosine of the mean last hidden states, −1 … 1). By words: 2·c/(a + b) of a and b words, c of
- * them common by their stems; articles count for nothing.
+ * Of two phrases, 0 … 1 (BERT: the cosine of the mean last hidden states, −1 … 1). By words: 2·c/(a + b) of a
+ * and b words, c of them common by their stems; articles count for nothing.
  */
-bool gp_similarity_of(gp_similarity *similarity, const char *a, const char *b, double *value, gp_status *status);
+bool gp_similarity_of(gp_similarity *similarity, const char *a, const char *b, double *value,
+                      gp_status *status);
 
 void gp_similarity_close(gp_similarity *similarity);

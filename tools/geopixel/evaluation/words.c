@@ -8,15 +8,17 @@
 
 /** Articles, prepositions, conjunctions, pronouns and auxiliaries. */
 static const char *const function_words[] = {
-    "a",     "an",    "the",   "of",   "in",    "on",    "at",   "to",    "by",   "for",  "from", "with", "and",  "or",   "but",
-    "as",    "into",  "over",  "near", "is",    "are",   "was",  "were",  "be",   "been", "has",  "have", "had",  "it",   "its",
-    "this",  "that",  "these", "those", "there", "which", "who",  "their", "they", "them", "he",   "she",  "we",   "you",  "i",
-    "not",   "no",    "do",    "does", "did",   "can",   "could", "will", "would", "may", "than", "then", "some", "also", "'s",
+    "a",    "an",    "the",  "of",    "in",   "on",    "at",   "to",   "by",    "for",   "from",  "with",
+    "and",  "or",    "but",  "as",    "into", "over",  "near", "is",   "are",   "was",   "were",  "be",
+    "been", "has",   "have", "had",   "it",   "its",   "this", "that", "these", "those", "there", "which",
+    "who",  "their", "they", "them",  "he",   "she",   "we",   "you",  "i",     "not",   "no",    "do",
+    "does", "did",   "can",  "could", "will", "would", "may",  "than", "then",  "some",  "also",  "'s",
 };
 
 static const char *const clitics[] = {"n't", "'s", "'re", "'ve", "'ll", "'d", "'m"};
 
-static bool add_word(gp_vocabulary *vocabulary, const char *word, size_t length, gp_words *words, gp_status *status);
+static bool add_word(gp_vocabulary *vocabulary, const char *word, size_t length, gp_words *words,
+                     gp_status *status);
 
 char *gp_caption(const char *text) {
     char *caption = gp_allocate(strlen(text) + 1), *end = caption;
@@ -45,12 +47,14 @@ static bool in_word(unsigned char c) {
     return isalnum(c) || c >= 0x80;
 }
 
-/** The end of the word that begins at `at`: letters and digits, and one hyphen, apostrophe, point or comma where it binds two. */
+/** The end of the word that begins at `at`: letters and digits, and one hyphen, apostrophe, point or comma
+ * where it binds two. */
 static const char *word_end(const char *at) {
     while (in_word((unsigned char)*at)) {
         at++;
         bool binds = *at == '-' || *at == '\'' || *at == '/';
-        bool in_number = (*at == '.' || *at == ',') && isdigit((unsigned char)at[-1]) && isdigit((unsigned char)at[1]);
+        bool in_number =
+            (*at == '.' || *at == ',') && isdigit((unsigned char)at[-1]) && isdigit((unsigned char)at[1]);
         if ((binds || in_number) && in_word((unsigned char)at[1])) at++;
     }
     return at;
@@ -122,10 +126,12 @@ static bool add_word(gp_vocabulary *v, const char *word, size_t length, gp_words
         v->stem[number] = numbered(v->stems, (const char *)stem, (size_t)sb_stemmer_length(v->stemmer));
         v->function[number] = false;
         for (size_t i = 0; i < sizeof function_words / sizeof *function_words; i++)
-            if (strlen(function_words[i]) == length && memcmp(function_words[i], word, length) == 0) v->function[number] = true;
+            if (strlen(function_words[i]) == length && memcmp(function_words[i], word, length) == 0)
+                v->function[number] = true;
         v->count++;
     }
-    if (number == UINT32_MAX || v->stem[number] == UINT32_MAX) return gp_fail(status, "no memory for %zu words", v->count);
+    if (number == UINT32_MAX || v->stem[number] == UINT32_MAX)
+        return gp_fail(status, "no memory for %zu words", v->count);
     words->numbers[words->count++] = number;
     return true;
 }

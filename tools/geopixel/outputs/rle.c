@@ -71,7 +71,8 @@ bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_statu
             group = *at - 48;
             if (group < 0 || group > 63 || shift > 30) {
                 gp_rle_free(rle);
-                return gp_fail(status, "run lengths break off or are none at character %zu", (size_t)(at - text));
+                return gp_fail(status, "run lengths break off or are none at character %zu",
+                               (size_t)(at - text));
             }
             value |= (int64_t)(group & 31) << shift;
             if ((group & 32) == 0 && (group & 16) != 0) value -= (int64_t)1 << (shift + 5); /* the sign */
@@ -79,16 +80,16 @@ bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_statu
         if (rle->count > 2) value += rle->runs[rle->count - 2];
         if (value < 0 || (uint64_t)value > pixels - sum) {
             gp_rle_free(rle);
-            return gp_fail(status, "run %zu is of %lld pixels; %llu of the mask's %llu are left", rle->count, (long long)value,
-                           (unsigned long long)(pixels - sum), (unsigned long long)pixels);
+            return gp_fail(status, "run %zu is of %lld pixels; %llu of the mask's %llu are left", rle->count,
+                           (long long)value, (unsigned long long)(pixels - sum), (unsigned long long)pixels);
         }
         sum += (uint64_t)value;
         rle->runs[rle->count++] = (uint32_t)value;
     }
     if (sum == pixels) return true;
     gp_rle_free(rle);
-    return gp_fail(status, "the runs are %llu pixels; %d x %d has %llu", (unsigned long long)sum, width, height,
-                   (unsigned long long)pixels);
+    return gp_fail(status, "the runs are %llu pixels; %d x %d has %llu", (unsigned long long)sum, width,
+                   height, (unsigned long long)pixels);
 }
 
 uint64_t gp_rle_area(const gp_rle *rle) {

@@ -27,7 +27,8 @@ void gp_rle_paint(const gp_rle *rle, void *pixels, int bytes, uint16_t value);
  * five bits, lowest first. NULL when memory is out; free with gp_free. */
 char *gp_rle_text(const gp_rle *rle);
 
-/** Reads COCO's text of a mask of the size; fails, naming what is wrong, where the runs are not exactly the mask's pixels. */
+/** Reads COCO's text of a mask of the size; fails, naming what is wrong, where the runs are not exactly the
+ * mask's pixels. */
 bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_status *status);
 
 /** Pixels that are set. */
