@@ -149,6 +149,10 @@ def shown(targets: list[list[Target]], side: int) -> Shown:
     return Shown(kinds, single, torch.cat([angle.sin().flatten(2), angle.cos().flatten(2), (high - low).clamp(min=1e-3).log()], 2))
 
 
+def together(parts: list[Shown]) -> Shown:
+    return Shown(*(torch.cat([getattr(part, name) for part in parts], 1) for name in ("kinds", "single", "values")))
+
+
 def ground_batch(scenes: list, random: np.random.Generator, each: int, side: int) -> tuple[Tensor, Wanted, list[Shown]]:
     """Pictures in any of eight turns [n, 3, side, side], `each` objects of each, and what cells show of 16² and 8² pixels."""
     pictures, targets, owners, all_targets = [], [], [], []
@@ -178,7 +182,8 @@ class Conversation:
     segs: Tensor       # bool [pictures, length]: where [SEG] is the input
     wanted: Wanted     # one an entry of `segs`, in order
     seen: Tensor       # u8 [pictures, 3, side, side], what the grounding encoder sees
-    classes: Tensor    # [pictures, 1 + grid², 256]: the kind at the centre of each patch, −1 where nobody asked
+    classes: Tensor    # [pictures, 1 + grid², 256]: the kind at the centre of each patch, −1 where it is not known
+    shown: "Shown"     # by the cells of the image tokens that lie anywhere
 
 
 def conversation(scenes: list, chosen: list[list[Question]], tokenizer: Tokenizer, grid: int, side: int) -> Conversation:
@@ -196,10 +201,13 @@ def conversation(scenes: list, chosen: list[list[Question]], tokenizer: Tokenize
             ids[row, at:end], positions[row, at:end] = torch.tensor(question + answer), torch.arange(end - at)
             questions[row, at:end], learnt[row, middle:end], at = number, True, end
     targets = [(t, i) for i, row in enumerate(chosen) for q in row for t in q.targets]
-    classes = [patch_classes([t for t, owner in targets if owner == i], len(p), grid) for i, p in enumerate(pictures)]
+    everything = [[t for q in scene.questions for t in q.targets] for scene in scenes]
+    classes = [patch_classes(those, len(p), grid) for those, p in zip(everything, pictures)]
+    cells = crop // SIZES["vision"]["patch_size"] // 2
     return Conversation(stacked([scaled(p, crop * grid) for p in pictures]), grid, ids, questions, positions, learnt,
                         learnt & (ids == tokenizer.seg), wanted([t for t, _ in targets], [i for _, i in targets], side // 4),
-                        stacked([scaled(p, side) for p in pictures]), torch.stack(classes))
+                        stacked([scaled(p, side) for p in pictures]), torch.stack(classes),
+                        together([shown(everything, cells), shown(everything, cells * grid)]))
 
 
 def sight(talk: Conversation, images: int) -> tuple[Tensor, Tensor]:

@@ -158,16 +158,18 @@ class Nano(nn.Module):
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
     def language(self, x: Tensor, images: int, cache: list | None = None, sight: tuple[Tensor, Tensor] | None = None,
-                 looks: list | None = None) -> Tensor:
+                 looks: dict | None = None) -> Tensor:
         """Rows [n, rows, hidden] → final-norm hidden states. The image is rows 1 … images. With a cache (a list of (k, v) a
         layer, filled here) the rows come after those that it holds, and must be one a sequence. `sight` are positions and who
-        sees whom, where that is not one sequence a row of n. `looks` gets queries and keys [n, rows, d] of the first head of the
-        last two layers."""
+        sees whom, where that is not one sequence a row of n. `looks` gets "heads", queries and keys [n, rows, d] of the first head
+        of the last two layers, and "before", the rows that come to them."""
         c = SIZES["language"]
         heads = c["num_attention_heads"]
         d = c["hidden_size"] // heads
         for i in range(c["num_hidden_layers"]):
             l = f"model.layers.{i}."
+            if looks is not None and i == c["num_hidden_layers"] - 2:
+                looks["before"], looks["heads"] = x, []
             packed = self.partial_lora(self.rms(x, l + "attention_norm.weight"), l + "attention.wqkv", images)
             q, k, v = packed.split([heads * d, d, d], -1)  # one kv head
             q, k, v = q.unflatten(-1, (heads, d)).transpose(1, 2), k[:, None], v[:, None]
@@ -180,7 +182,7 @@ class Nano(nn.Module):
             elif cache is not None:
                 cache.append((k, v))
             if looks is not None and i >= c["num_hidden_layers"] - 2:
-                looks.append((q[:, 0], k[:, 0]))
+                looks["heads"].append((q[:, 0], k[:, 0]))
             k, v = k.expand(-1, heads, -1, -1), v.expand(-1, heads, -1, -1)
             y = attend(q, k, v, first == 0 and seen is None, seen).transpose(1, 2).flatten(2)
             x = x + self.partial_lora(y, l + "attention.wo", images)

@@ -32,8 +32,8 @@ SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
 
 class Helpers(nn.Module):
-    """Heads that training alone has: what a patch or a cell of the grounding maps shows, where an image token lies, and the box
-    that a [SEG] means."""
+    """Heads that training alone has: what a patch, an image token or a cell of the grounding maps shows, where an image token
+    lies, and the box that a [SEG] means."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -41,6 +41,7 @@ class Helpers(nn.Module):
         self.place = nn.Linear(hidden, 2)
         self.cells = nn.ModuleList(nn.Linear(channels, len(KINDS) + 1 + CODED + 2) for channels in (CODE, 64))
         self.box = nn.Sequential(nn.Linear(CODE, 128), nn.ReLU(), nn.Linear(128, 4))
+        self.tokens = nn.Linear(hidden, len(KINDS) + 1 + CODED + 2)
 
 
 # ---- losses
@@ -60,13 +61,16 @@ def mask_loss(logits: Tensor, iou: Tensor, masks: Tensor) -> Tensor:
 
 def cell_losses(helpers: Helpers, maps: tuple[Tensor, Tensor, Tensor], shown: list[Shown]) -> dict[str, Tensor]:
     """What cells of 16² and 8² pixels show: the kind, and the centre and sides of the object that they belong to."""
-    kinds, values = [], []
-    for head, one, truth in zip(helpers.cells, (maps[0], maps[2]), shown):
-        told = head(one.flatten(2).transpose(1, 2)).float()
-        known = truth.kinds >= 0
-        kinds.append(F.cross_entropy(told[known][:, :len(KINDS) + 1], truth.kinds[known]))
-        values.append(F.mse_loss(told[truth.single][:, len(KINDS) + 1:], truth.values[truth.single]))
-    return {"cell kind": sum(kinds) / 2, "cell centre": sum(values) / 2}
+    found = [shown_losses(head(one.flatten(2).transpose(1, 2)).float(), truth)
+             for head, one, truth in zip(helpers.cells, (maps[0], maps[2]), shown)]
+    return {"cell kind": sum(kind for kind, _ in found) / 2, "cell centre": sum(centre for _, centre in found) / 2}
+
+
+def shown_losses(told: Tensor, truth: Shown) -> tuple[Tensor, Tensor]:
+    """Of the kind, and of centre and sides; told [pictures, cells, kinds and values]."""
+    known = truth.kinds >= 0
+    return (F.cross_entropy(told[known][:, :len(KINDS) + 1], truth.kinds[known]),
+            F.mse_loss(told[truth.single][:, len(KINDS) + 1:], truth.values[truth.single]))
 
 
 def look_loss(looks: list[tuple[Tensor, Tensor]], talk: Conversation, seen: Tensor, images: int) -> Tensor:
@@ -90,7 +94,7 @@ def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[
     tokens = model.image_tokens(features, (talk.grid, talk.grid))
     images = tokens.shape[1]
     x = torch.cat([beginning(model, tokens), model.embedded(talk.ids)], 1)
-    looks, whole_sight = [], sight(talk, images)
+    looks, whole_sight = {}, sight(talk, images)
     hidden = model.language(x, images, sight=whole_sight, looks=looks)
     places, inside = token_places(talk.grid)
     told = helpers.place(hidden[:, 1:1 + images][:, inside]).float()
@@ -98,7 +102,9 @@ def language_losses(model: Nano, helpers: Helpers, talk: Conversation) -> tuple[
     losses = {"text": F.cross_entropy(model.logits(hidden[:, :-1][talk.learnt]).float(), talk.ids[talk.learnt])}
     losses["place"] = F.l1_loss(told, places.expand_as(told))
     segs = model.seg_embeddings(hidden[:, 1:][talk.segs]).float()
-    losses["look"] = look_loss(looks, talk, whole_sight[1], images)
+    tokens_show = helpers.tokens(looks["before"][:, 1:1 + images][:, inside]).float()
+    losses["token kind"], losses["token centre"] = shown_losses(tokens_show, talk.shown)
+    losses["look"] = look_loss(looks["heads"], talk, whole_sight[1], images)
     losses["code"] = F.mse_loss(segs, talk.wanted.codes())
     losses["box"] = F.l1_loss(helpers.box(segs).float(), talk.wanted.boxes)
     shown = helpers.patch(features[:, :, 1:]).float()
@@ -141,7 +147,7 @@ def step_joint(model, helpers, scenes, random, tokenizer, options) -> dict[str, 
 STAGES = {"ground": (step_ground, (VISUAL,)), "language": (step_language, ("vit.", "vision_proj", "plora", "model.layers", "model.norm",
           "model.tok", "output", "model.text")), "joint": (step_joint, ("",))}
 WEIGHTS = {"text": 1.0, "place": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "look": 0.5, "mask": 2.0, "cell kind": 0.3,
-           "cell centre": 1.0}
+           "cell centre": 1.0, "token kind": 0.3, "token centre": 1.0}
 
 
 def run(options: argparse.Namespace) -> None:
