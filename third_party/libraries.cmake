@@ -10,7 +10,7 @@ find_package(PNG REQUIRED)
 find_package(JPEG REQUIRED)
 find_package(ZLIB REQUIRED)
 
-# These two have no file that pkg-config or CMake knows in every distribution.
+# These have no file that pkg-config or CMake knows in every distribution.
 find_path(GEOTIFF_INCLUDE geo_simpletags.h PATH_SUFFIXES geotiff libgeotiff REQUIRED)
 find_library(GEOTIFF_LIBRARY geotiff REQUIRED)
 add_library(geotiff_library INTERFACE IMPORTED)
@@ -21,6 +21,16 @@ find_library(GEOS_LIBRARY geos_c REQUIRED)
 add_library(geos_library INTERFACE IMPORTED)
 target_include_directories(geos_library SYSTEM INTERFACE ${GEOS_INCLUDE})
 target_link_libraries(geos_library INTERFACE ${GEOS_LIBRARY})
+find_path(STEMMER_INCLUDE libstemmer.h REQUIRED)
+find_library(STEMMER_LIBRARY stemmer REQUIRED)
+add_library(stemmer_library INTERFACE IMPORTED)
+target_include_directories(stemmer_library SYSTEM INTERFACE ${STEMMER_INCLUDE})
+target_link_libraries(stemmer_library INTERFACE ${STEMMER_LIBRARY})
+find_path(UNISTRING_INCLUDE uninorm.h REQUIRED)
+find_library(UNISTRING_LIBRARY unistring REQUIRED)
+add_library(unistring_library INTERFACE IMPORTED)
+target_include_directories(unistring_library SYSTEM INTERFACE ${UNISTRING_INCLUDE})
+target_link_libraries(unistring_library INTERFACE ${UNISTRING_LIBRARY})
 
 # GDAL opens what the project's own reader does not: JPEG 2000, VRT, /vsicurl/.
 set(GEOPIXEL_HAS_GDAL OFF)

@@ -54,6 +54,7 @@ bool gp_asking_open(gp_asking *asking, gp_status *status) {
 
 static void on_event(void *user, const gp_event *event) {
     gp_asking *asking = user;
+    if (asking->silent && (event->type == GP_EVENT_TEXT || event->type == GP_EVENT_PROGRESS)) return;
     if (event->type == GP_EVENT_TEXT)
         gp_terminal_text(&asking->terminal, event->text.text, event->text.length);
     else if (event->type == GP_EVENT_PROGRESS)

@@ -44,6 +44,7 @@ typedef struct gp_asking {
     gp_engine *engine;
     gp_answer answer; /* the last one that was asked for; of use where it ended well */
     char *failure;    /* of the request */
+    bool silent;      /* neither text nor progress of an answer is shown */
 } gp_asking;
 
 /** Whether the options hold together: a model, not quiet and verbose at once, a scene that can be read. */

@@ -1,6 +1,7 @@
 /** The program `geopixel`: a client of geopixel.h, one file a command. */
 #include "runtime/geopixel.h"
 #include "tools/geopixel/command_chat.h"
+#include "tools/geopixel/command_eval.h"
 #include "tools/geopixel/command_inspect.h"
 #include "tools/geopixel/command_run.h"
 #include "tools/geopixel/exit_codes.h"
@@ -14,6 +15,7 @@ static const struct {
 } commands[] = {
     {"run", "ask about a picture; text to standard output, masks to files", gp_command_run},
     {"chat", "a conversation about a picture", gp_command_chat},
+    {"eval", "how right a model's text and masks are on a data set", gp_command_eval},
     {"inspect", "what a checkpoint, a weight file or a raster holds", gp_command_inspect},
 };
 

@@ -79,7 +79,7 @@ def main() -> int:
             ids, drawn = answer(model, tokenizer, picture, prompt, options.grid)
             answers, tokens = answers + 1, tokens + len(ids)
             if told["token_ids"] != ids or len(told["masks"]) != len(drawn):
-                print(f"{image}: \"{prompt}\": the engine's ids are {told['ids']}, the recipe's {ids}")
+                print(f"{image}: \"{prompt}\": the engine's ids are {told['token_ids']}, the recipe's {ids}")
                 failures += 1
                 continue
             for which, (record, mask) in enumerate(zip(told["masks"], drawn)):

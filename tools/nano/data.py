@@ -177,6 +177,7 @@ class Conversation:
     learnt: Tensor     # bool [pictures, length]: ids of answers
     segs: Tensor       # bool [pictures, length]: where [SEG] is the input
     wanted: Wanted     # one an entry of `segs`, in order
+    seen: Tensor       # u8 [pictures, 3, side, side], what the grounding encoder sees
     classes: Tensor    # [pictures, 1 + grid², 256]: the kind at the centre of each patch, −1 where nobody asked
 
 
@@ -198,7 +199,7 @@ def conversation(scenes: list, chosen: list[list[Question]], tokenizer: Tokenize
     classes = [patch_classes([t for t, owner in targets if owner == i], len(p), grid) for i, p in enumerate(pictures)]
     return Conversation(stacked([scaled(p, crop * grid) for p in pictures]), grid, ids, questions, positions, learnt,
                         learnt & (ids == tokenizer.seg), wanted([t for t, _ in targets], [i for _, i in targets], side // 4),
-                        torch.stack(classes))
+                        stacked([scaled(p, side) for p in pictures]), torch.stack(classes))
 
 
 def sight(talk: Conversation, images: int) -> tuple[Tensor, Tensor]:

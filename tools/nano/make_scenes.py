@@ -4,7 +4,8 @@
 As a data set (the default): FOLDER/images/SEED.tif, GeoTIFFs in UTM zones, and FOLDER/scenes.json, a list like
 GeoPixelD.json: {id, conversations, image, segmentation, meta}, one record a question; `segmentation` has a mask in COCO
 run lengths for each [SEG], in order, and `meta` what the format has no place for: {question, seed, setting,
-metres_per_pixel, targets: [{kind, is_group, box, instances}]}.
+metres_per_pixel, targets: [{kind, is_group, box, instances}]}. gcg.json and refseg.json beside it hold the scenes' descriptions
+and the referring expressions alone, for the two tasks of `geopixel eval`.
 
 As a cache for training (--cache): FOLDER/shard-SEED.npz with 64 scenes each; scenes/cache.py reads them.
 """
@@ -21,6 +22,7 @@ from scenes.cache import target_record, write_cache
 from scenes.geotiff import write_geotiff
 
 SHARD = 64
+FILES = {"scenes.json": (), "gcg.json": ("gcg",), "refseg.json": ("referring",)}  # the kinds of question in each; (): all
 
 
 def draw(seed: int, size: int, difficulty: tuple[float, float]):
@@ -92,7 +94,9 @@ def main() -> None:
         (folder / "images").mkdir(exist_ok=True)
         jobs = [pool.submit(write_scene, folder, seed, arguments.size, arguments.difficulty, arguments.compression) for seed in seeds]
         records = [record for job in jobs for record in job.result()]
-    (folder / "scenes.json").write_text(json.dumps(records, indent=1) + "\n")
+    for name, kinds in FILES.items():
+        chosen = [record for record in records if not kinds or record["meta"]["question"] in kinds]
+        (folder / name).write_text(json.dumps(chosen, indent=1) + "\n")
     print(f"{len(seeds)} scenes, {len(records)} questions in {folder}/scenes.json")
 
 

@@ -2,9 +2,9 @@
 """Trains geopixel-nano, half by half, then together.
 
     train.py tokenizer --data FOLDER …            learns the tokenizer from the answers
-    train.py ground   --data … --side 256         grounding encoder and mask decoder, asked by class and box
+    train.py ground   --data …                    grounding encoder and mask decoder, asked by class and box
     train.py language --data …                    vision encoder and language model, [SEG] writes class and box
-    train.py joint    --data … --side 512         both, through the masks
+    train.py joint    --data …                    both, through the masks
 
 Each stage goes on where its checkpoint in --run was left, for --minutes in all, and writes a line a minute to
 --run/STAGE.csv. `joint` begins with what the two others have. Runs on the CPU with --threads threads.
@@ -27,6 +27,7 @@ from model import CODED, SIZES, VISUAL, Nano
 from tokenizer import Tokenizer, learn
 
 WARM_UP, DECAY, CLIP = 200, 0.05, 1.0
+SIDE = SIZES["grounding"]["image_size"]
 SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
 
@@ -118,22 +119,21 @@ def batch_language(scenes: Scenes, random: np.random.Generator, tokenizer: Token
 
 
 def step_ground(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
-    pictures, asked, shown = ground_batch(scenes.draw(random, options.pictures), random, 8, options.side)
+    pictures, asked, shown = ground_batch(scenes.draw(random, options.pictures), random, 8, SIDE)
     maps = model.grounding(pictures)
     logits, iou = model.masks(doubtful_codes(asked, random), maps, asked.picture)
     return {"mask": mask_loss(logits, iou, asked.masks), **cell_losses(helpers, maps, shown)}
 
 
 def step_language(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
-    return language_losses(model, helpers, batch_language(scenes, random, tokenizer, options.pictures, 5, options.side))[0]
+    return language_losses(model, helpers, batch_language(scenes, random, tokenizer, options.pictures, 5, SIDE))[0]
 
 
 def step_joint(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:
-    talk = batch_language(scenes, random, tokenizer, options.pictures, 5, options.side)
+    talk = batch_language(scenes, random, tokenizer, options.pictures, 5, SIDE)
     losses, segs = language_losses(model, helpers, talk)
     few = torch.from_numpy(random.permutation(len(segs))[:8 * options.pictures])
-    pictures = F.interpolate(talk.divided.float(), (options.side, options.side), mode="bilinear", antialias=True) if options.side != talk.divided.shape[-1] else talk.divided
-    logits, iou = model.masks(segs[few], model.grounding(pictures), talk.wanted.picture[few])
+    logits, iou = model.masks(segs[few], model.grounding(talk.seen), talk.wanted.picture[few])
     losses["mask"] = mask_loss(logits, iou, talk.wanted.masks[few])
     return losses
 
@@ -195,9 +195,9 @@ def run(options: argparse.Namespace) -> None:
             with torch.no_grad():
                 figures = {}
                 if options.stage != "language":
-                    figures.update(evaluate_ground(model, held, options.side))
+                    figures.update(evaluate_ground(model, held, SIDE))
                 if options.stage != "ground":
-                    figures.update(evaluate_language(model, helpers, held, tokenizer, options.side, options.stage == "joint"))
+                    figures.update(evaluate_language(model, helpers, held, tokenizer, SIDE, options.stage == "joint"))
             write_line(options, seconds, steps, figures)
             evaluated = time.time()
         if now - saved >= SAVE_EVERY or last:
@@ -239,7 +239,6 @@ def main() -> None:
     parser.add_argument("--held", type=Path, help="the folder of shards to evaluate on")
     parser.add_argument("--run", type=Path, required=True, help="where checkpoints and curves go")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--side", type=int, default=256, help="of the picture that the grounding encoder sees")
     parser.add_argument("--pictures", type=int, default=4, help="a step")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--threads", type=int, default=1)

@@ -50,8 +50,8 @@ static int read_set(const char *folder, const char *split, const char *images) {
         json_t *targets = json_array();
         for (size_t k = 0; k < sample->target_count; k++)
             json_array_append_new(targets,
-                                  json_pack("{s:s, s:O, s:b}", "phrase", sample->targets[k].phrase, "mask",
-                                            sample->targets[k].mask, "multi", (int)sample->targets[k].multi));
+                                  json_pack("{s:s, s:O, s:i}", "phrase", sample->targets[k].phrase, "mask",
+                                            sample->targets[k].mask, "objects", sample->targets[k].objects));
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "id", sample->id,
                                               "image", sample->image, "prompt", sample->prompt, "text",
                                               sample->text, "width", sample->width, "height", sample->height,

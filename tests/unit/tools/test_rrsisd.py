@@ -189,7 +189,7 @@ class Sets(unittest.TestCase):
                 references.append({"image_id": identity(n), "split": split, "sentences": sentences, "file_name": "other.jpg", "category_id": 3, "ann_id": identity(n + 7), "sent_ids": [s["sent_id"] for s in sentences], "ref_id": identity(ref)})
                 expected.setdefault(split, []).extend(
                     {"id": f"{identity(ref)}-{s['sent_id']}", "image": f"IMAGES/{image['file_name']}", "prompt": f"Could you provide a segmentation mask for {s['sent']} in this image?", "text": s["sent"],
-                     "width": image.get("width", 0), "height": image.get("height", 0), "targets": [{"phrase": s["sent"], "mask": masks[n], "multi": False}]} for s in sentences)
+                     "width": image.get("width", 0), "height": image.get("height", 0), "targets": [{"phrase": s["sent"], "mask": masks[n], "objects": 1}]} for s in sentences)
         rng.shuffle(images); rng.shuffle(annotations)
         return {"info": {}, "images": images, "annotations": annotations, "categories": []}, references, expected
 

@@ -11,7 +11,7 @@
 typedef struct gp_target {
     char *phrase;
     json_t *mask; /* as the file has it: COCO run lengths {size, counts}, or a list of rings */
-    bool multi;   /* the mask covers several objects */
+    int objects;  /* that the mask covers */
 } gp_target;
 
 typedef struct gp_sample {

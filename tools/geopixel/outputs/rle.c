@@ -58,6 +58,59 @@ char *gp_rle_text(const gp_rle *rle) {
     return text;
 }
 
+bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_status *status) {
+    const uint64_t pixels = (uint64_t)width * (uint64_t)height;
+    uint64_t sum = 0;
+    *rle = (gp_rle){.width = width, .height = height};
+    rle->runs = gp_allocate((strlen(text) + 1) * sizeof *rle->runs); /* a run is a character at least */
+    if (rle->runs == NULL) return gp_fail(status, "no memory for a mask of %zu characters", strlen(text));
+    for (const char *at = text; *at != '\0';) {
+        int64_t value = 0;
+        int group = 32;
+        for (int shift = 0; (group & 32) != 0; shift += 5, at++) {
+            group = *at - 48;
+            if (group < 0 || group > 63 || shift > 30) {
+                gp_rle_free(rle);
+                return gp_fail(status, "run lengths break off or are none at character %zu",
+                               (size_t)(at - text));
+            }
+            value |= (int64_t)(group & 31) << shift;
+            if ((group & 32) == 0 && (group & 16) != 0) value -= (int64_t)1 << (shift + 5); /* the sign */
+        }
+        if (rle->count > 2) value += rle->runs[rle->count - 2];
+        if (value < 0 || (uint64_t)value > pixels - sum) {
+            gp_rle_free(rle);
+            return gp_fail(status, "run %zu is of %lld pixels; %llu of the mask's %llu are left", rle->count,
+                           (long long)value, (unsigned long long)(pixels - sum), (unsigned long long)pixels);
+        }
+        sum += (uint64_t)value;
+        rle->runs[rle->count++] = (uint32_t)value;
+    }
+    if (sum == pixels) return true;
+    gp_rle_free(rle);
+    return gp_fail(status, "the runs are %llu pixels; %d x %d has %llu", (unsigned long long)sum, width,
+                   height, (unsigned long long)pixels);
+}
+
+uint64_t gp_rle_area(const gp_rle *rle) {
+    uint64_t area = 0;
+    for (size_t i = 1; i < rle->count; i += 2) area += rle->runs[i];
+    return area;
+}
+
+uint64_t gp_rle_common(const gp_rle *a, const gp_rle *b) {
+    uint64_t common = 0, end_a = 0, end_b = 0, at = 0; /* ends of the runs that hold `at` */
+    size_t i = 0, j = 0;                               /* the runs behind those */
+    while (true) {
+        while (end_a == at && i < a->count) end_a += a->runs[i++];
+        while (end_b == at && j < b->count) end_b += b->runs[j++];
+        uint64_t end = end_a < end_b ? end_a : end_b;
+        if (end == at) return common;
+        if (i % 2 == 0 && j % 2 == 0) common += end - at;
+        at = end;
+    }
+}
+
 void gp_rle_free(gp_rle *rle) {
     gp_free(rle->runs);
     *rle = (gp_rle){0};

@@ -1,6 +1,8 @@
 /** Masks as run lengths, column by column, and COCO's compressed text of them (pycocotools' rleToString). */
 #pragma once
 
+#include "kernels/base/status.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,5 +26,15 @@ void gp_rle_paint(const gp_rle *rle, void *pixels, int bytes, uint16_t value);
 /** COCO's text, terminated: each run (from the third on its difference to the one two before) in groups of
  * five bits, lowest first. NULL when memory is out; free with gp_free. */
 char *gp_rle_text(const gp_rle *rle);
+
+/** Reads COCO's text of a mask of the size; fails, naming what is wrong, where the runs are not exactly the
+ * mask's pixels. */
+bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_status *status);
+
+/** Pixels that are set. */
+uint64_t gp_rle_area(const gp_rle *rle);
+
+/** Pixels that are set in both; the masks are of one size. */
+uint64_t gp_rle_common(const gp_rle *a, const gp_rle *b);
 
 void gp_rle_free(gp_rle *rle);
