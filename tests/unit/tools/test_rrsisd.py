@@ -116,13 +116,18 @@ class Pickles(unittest.TestCase):
                 self.assertEqual(state, "refused", (protocol, message)); self.assertIn(message, got); self.assertRegex(got, r"^given: pickle, byte \d+: ")
         for data, message in ((b"", "byte 0: it ends before its STOP"), (b".", "byte 1: nothing is on its stack"), (b"N", "byte 1: it ends"), (b"NN.", "1 values are left"), (b"N.N", "1 bytes follow"), (b"(.", "a mark stands"), (b"a.", "nothing is on"), (b"Na.", "no list to add to"),
                               (b")Na.", "no list to add to"), (b"]NNs.", "no dictionary"), (b"}(Nu.", "a key without"), (b"(Nd.", "a key without"), (b"t.", "no mark"), (b"h\x00.", "memo 0 was never"), (b"Nr\xff\xff\xff\x7f.", "memo 2147483647 in a pickle of 7 bytes"),
-                              (b"\x80\x06N.", "protocol 6"), (b"X\xff\xff\xff\xffab.", "4294967295 bytes are announced, 3 are left"), (b"\x8d" + b"\xff" * 8 + b".", "are announced"), (b"\x95" + b"\xff" * 8 + b"N.", "a frame of"), (b"K", "1 bytes are announced, 0 are left"), (b"I1", "a line without"),
+                              (b"\x80\x06N.", "protocol 6"), (b"X\xff\xff\xff\xffab.", "4294967295 bytes are announced, 3 are left"), (b"\x8d" + b"\xff" * 8 + b".", "are announced"), (b"\x95" + b"\xff" * 8 + b"N.", "a frame of"), (b"\x95\x01" + b"\0" * 7 + b"K\x01.", "1 bytes are announced, 0 are left"), (b"\x95\x0b" + b"\0" * 7 + b"\x95\x01" + b"\0" * 7 + b"NN0.", "a frame within a frame"), (b"K", "1 bytes are announced, 0 are left"), (b"I1", "a line without"),
                               (b"I0x10\n.", "no whole number"), (b"I010\n.", "no whole number"), (b"I\n.", "no whole number"), (b"L9223372036854775808L\n.", "no whole number"), (b"F0x1\n.", "no number"), (b"F\n.", "no number"), (b"F1 \n.", "no number"), (b"S'a\n.", "not as Python"), (b"Sa\n.", "not as Python"),
                               (b"S'\\q'\n.", "not as Python"), (b"S'\\x4'\n.", "not as Python"), (b"V\\u12\n.", "not as Python"), (b"V\\U00110000\n.", "not as Python"), (b"U\x01\xff.", "not UTF-8"), (b"\xff.", "byte 0: 0xff is no opcode"), (b"Np-1\n.", "memo -1"),
                               (b"cos\nsystem\n(S'x'\ntR.", "byte 0: GLOBAL of os.system: only plain data is read"), (b"(S'x'\nios\nsystem\n.", "byte 6: INST of os.system"), (b"\x8c\x02os\x8c\x06system\x93.", "byte 12: STACK_GLOBAL of os.system"), (b"NNR.", "byte 2: REDUCE"), (b"Nb.", "BUILD"), (b"Pid\n.", "PERSID"),
                               (b"\x82\x01.", "EXT1"), (b"\x96" + b"\0" * 8 + b".", "BYTEARRAY8"), (b"\x93.", "STACK_GLOBAL of ?.?"), (b"c\x1b[2J\nx\n.", "GLOBAL of ?[2J.x")):
             state, got = read([data])[0]
             self.assertEqual(state, "refused", data); self.assertIn(message, got)
+
+    def test_frames(self):
+        """Python puts what is large between frames."""
+        value = ["a" * 70000, ["b"] * 30000, {"c": "d" * 200000}, [random_text() for _ in range(2000)]]
+        for protocol in PROTOCOLS: self.assertEqual(read([pickle.dumps(value, protocol)])[0], ("ok", value))
 
     def test_truncations(self):
         for protocol in PROTOCOLS:

@@ -49,7 +49,7 @@ static bool run(machine *m, uint32_t *result);
 static json_t *convert(machine *m, uint32_t index, int depth);
 
 json_t *gp_data_pickle_read(const unsigned char *data, size_t size, const char *path, gp_status *status) {
-    machine m = {.bytes = {.data = data, .size = size, .path = path, .status = status}};
+    machine m = {.bytes = {.data = data, .size = size, .end = size, .path = path, .status = status}};
     if (size >= MARK) {
         gp_fail(status, "%s: a pickle of %zu bytes; less than 4 GiB can be read", path, size);
         return NULL;
@@ -137,10 +137,9 @@ static bool pop(machine *m, uint32_t *value) {
 
 /** Where the topmost mark stands. */
 static bool find_mark(machine *m, size_t *mark) {
-    const uint32_t *stack = m->stack.data;
-    for (*mark = m->stack.count; *mark > 0; --*mark) {
-        if (stack[*mark - 1] != MARK) continue;
-        --*mark;
+    for (size_t i = m->stack.count; i-- > 0;) {
+        if (((uint32_t *)m->stack.data)[i] != MARK) continue;
+        *mark = i;
         return true;
     }
     return gp_pickle_fail(&m->bytes, "no mark is on its stack");
@@ -201,13 +200,6 @@ static bool add(machine *m, kind wanted, size_t count) {
     return true;
 }
 
-/** POP, which takes a mark too. */
-static bool drop(machine *m) {
-    if (m->stack.count == 0) return gp_pickle_fail(&m->bytes, "nothing is on its stack");
-    m->stack.count--;
-    return true;
-}
-
 /* ---- memo ---- */
 
 static bool put_memo(machine *m, uint64_t index) {
@@ -255,25 +247,21 @@ static bool step(machine *m, unsigned char opcode) {
     gp_pickle_bytes *bytes = &m->bytes;
     uint64_t number;
     uint32_t value;
-    size_t mark;
     switch (opcode) {
     case 0x80: /* PROTO */
         return gp_pickle_number(bytes, 1, &number) &&
                (number <= PROTOCOL_MAX || gp_pickle_fail(bytes, "protocol %d; %d is the last that is known",
                                                          (int)number, PROTOCOL_MAX));
-    case 0x95: /* FRAME */
-        return gp_pickle_number(bytes, 8, &number) &&
-               (number <= bytes->size - bytes->at ||
-                gp_pickle_fail(bytes, "a frame of %llu bytes, %zu are left", (unsigned long long)number,
-                               bytes->size - bytes->at));
+    case 0x95:
+        return gp_pickle_frame(bytes);
     case '(':
         return push(m, MARK);
-    case '0':
-        return drop(m);
-    case '1': /* POP_MARK */
-        if (!find_mark(m, &mark)) return false;
-        m->stack.count = mark;
+    case '0': /* POP, which takes a mark too */
+        if (m->stack.count == 0) return gp_pickle_fail(bytes, "nothing is on its stack");
+        m->stack.count--;
         return true;
+    case '1': /* POP_MARK */
+        return find_mark(m, &m->stack.count);
     case '2': /* DUP */
         return top(m, &value) && push(m, value);
     case ']':
@@ -319,6 +307,7 @@ static bool step(machine *m, unsigned char opcode) {
 
 static bool run(machine *m, uint32_t *result) {
     for (;;) {
+        if (m->bytes.at == m->bytes.end) m->bytes.end = m->bytes.size;
         if (m->bytes.at == m->bytes.size) return gp_pickle_fail(&m->bytes, "it ends before its STOP");
         unsigned char opcode = m->bytes.data[m->bytes.at++];
         if (opcode == '.') break;
@@ -379,10 +368,8 @@ static json_t *convert(machine *m, uint32_t index, int depth) {
     m->bytes.at = source->at;
     /* What was converted elsewhere may be too high for this depth. */
     if (source->open || depth + source->height > DEPTH_MAX) {
-        if (source->open)
-            gp_pickle_fail(&m->bytes, "a value that holds itself");
-        else
-            gp_pickle_fail(&m->bytes, "more than %d levels", DEPTH_MAX);
+        (void)(source->open ? gp_pickle_fail(&m->bytes, "a value that holds itself")
+                            : gp_pickle_fail(&m->bytes, "more than %d levels", DEPTH_MAX));
         return NULL;
     }
     if (source->made != NULL) return source->made;

@@ -25,9 +25,9 @@ bool gp_pickle_fail(const gp_pickle_bytes *bytes, const char *format, ...) {
 /* ---- bytes ---- */
 
 static bool take(gp_pickle_bytes *bytes, uint64_t count, const unsigned char **taken) {
-    if (count > bytes->size - bytes->at)
+    if (count > bytes->end - bytes->at)
         return gp_pickle_fail(bytes, "%llu bytes are announced, %zu are left", (unsigned long long)count,
-                              bytes->size - bytes->at);
+                              bytes->end - bytes->at);
     *taken = bytes->data + bytes->at;
     bytes->at += (size_t)count;
     return true;
@@ -43,11 +43,22 @@ bool gp_pickle_number(gp_pickle_bytes *bytes, size_t count, uint64_t *number) {
 
 bool gp_pickle_line(gp_pickle_bytes *bytes, const char **text, size_t *length) {
     const unsigned char *start = bytes->data + bytes->at;
-    const unsigned char *end = bytes->at < bytes->size ? memchr(start, '\n', bytes->size - bytes->at) : NULL;
+    const unsigned char *end = bytes->at < bytes->end ? memchr(start, '\n', bytes->end - bytes->at) : NULL;
     if (end == NULL) return gp_pickle_fail(bytes, "a line without an end");
     *text = (const char *)start;
     *length = (size_t)(end - start);
     bytes->at += *length + 1;
+    return true;
+}
+
+bool gp_pickle_frame(gp_pickle_bytes *bytes) {
+    uint64_t length;
+    if (!gp_pickle_number(bytes, 8, &length)) return false;
+    if (bytes->end < bytes->size) return gp_pickle_fail(bytes, "a frame within a frame");
+    if (length > bytes->size - bytes->at)
+        return gp_pickle_fail(bytes, "a frame of %llu bytes, %zu are left", (unsigned long long)length,
+                              bytes->size - bytes->at);
+    bytes->end = bytes->at + (size_t)length;
     return true;
 }
 

@@ -9,6 +9,7 @@
 typedef struct gp_pickle_bytes {
     const unsigned char *data;
     size_t size, at;
+    size_t end;       /* of the frame that is read, or the size: no argument goes beyond it */
     const char *path; /* what messages name */
     gp_status *status;
 } gp_pickle_bytes;
@@ -21,6 +22,9 @@ bool gp_pickle_number(gp_pickle_bytes *bytes, size_t count, uint64_t *number);
 
 /** Text up to a newline, which goes too. */
 bool gp_pickle_line(gp_pickle_bytes *bytes, const char **text, size_t *length);
+
+/** FRAME's argument, the bytes of the opcodes that follow: sets `end`. */
+bool gp_pickle_frame(gp_pickle_bytes *bytes);
 
 /** A line that is a number >= 0. */
 bool gp_pickle_index_line(gp_pickle_bytes *bytes, uint64_t *number);

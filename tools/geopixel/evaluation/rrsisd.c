@@ -215,6 +215,7 @@ static bool add_sample(reader *in, const json_t *sentence, size_t reference, siz
         sample->target_count = 1;
         sample->targets->phrase = gp_copy_text(expression);
         sample->targets->mask = json_incref(mask);
+        sample->targets->objects = 1;
     }
     if (sample->id == NULL || sample->image == NULL || sample->prompt == NULL || sample->text == NULL ||
         sample->targets == NULL || sample->targets->phrase == NULL)
