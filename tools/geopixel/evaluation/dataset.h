@@ -36,7 +36,8 @@ typedef struct gp_dataset {
 bool gp_geopixeld_read(const char *path, const char *images, gp_dataset *dataset, gp_status *status);
 
 /** RRSIS-D: `folder` holds instances.json and refs(unc).p; of them the references of `split` ("val", "test"
- * …), one sample a sentence. Pictures are looked for in `images` (NULL: folder/JPEGImages). */
+ * …), one sample a sentence. Pictures are looked for in `images` (NULL: folder/../images/rrsisd/JPEGImages,
+ * as published, or folder/JPEGImages). */
 bool gp_rrsisd_read(const char *folder, const char *split, const char *images, gp_dataset *dataset,
                     gp_status *status);
 

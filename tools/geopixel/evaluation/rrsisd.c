@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define INSTANCES  "instances.json"
 #define REFERENCES "refs(unc).p"
@@ -29,13 +30,22 @@ static bool read_instances(reader *in);
 static bool read_references(reader *in, const char *split);
 static bool read_reference(reader *in, size_t index, const json_t *reference);
 
+/** Where the pictures are: in the folder, or where the published archive has them, in images/ beside it. */
+static char *pictures_of(const char *folder) {
+    struct stat about;
+    char *beside = gp_file_join(folder, "../images/rrsisd/JPEGImages");
+    if (beside != NULL && stat(beside, &about) == 0) return beside;
+    gp_free(beside);
+    return gp_file_join(folder, "JPEGImages");
+}
+
 bool gp_rrsisd_read(const char *folder, const char *split, const char *images, gp_dataset *dataset,
                     gp_status *status) {
     *dataset = (gp_dataset){0};
     if (!gp_folder_check(folder, status)) return false;
     reader in = {.instances_path = gp_file_join(folder, INSTANCES),
                  .references_path = gp_file_join(folder, REFERENCES),
-                 .images = images != NULL ? gp_copy_text(images) : gp_file_join(folder, "JPEGImages"),
+                 .images = images != NULL ? gp_copy_text(images) : pictures_of(folder),
                  .images_by_id = json_object(),
                  .annotations_by_id = json_object(),
                  .ids = json_object(),
