@@ -11,6 +11,7 @@
 #include <unistr.h>
 
 enum {
+    LOWER_MAX = 3,                   /* code points that one becomes in lower case, by Unicode's stability */
     WORD_MAX = 100,                  /* code points of a word; longer ones are unknown, as BERT has it */
     BYTES_MAX = 2 + 4 * WORD_MAX + 1 /* of a piece that can match, with ## before it */
 };
@@ -252,18 +253,37 @@ static bool is_punctuation(uint32_t c) {
     return uc_is_general_category_withtable(c, UC_CATEGORY_MASK_P);
 }
 
+/** A copy of the word in lower case, for gp_free; NULL when memory is out. BertTokenizer asks for each
+ * character by itself, so that a sigma that ends a word does not become a final one. */
+static uint32_t *lower_case(const uint32_t *word, size_t *length) {
+    uint32_t *lower = gp_allocate(*length * LOWER_MAX * sizeof *lower);
+    size_t count = 0;
+    for (size_t i = 0; i < *length && lower != NULL; i++) {
+        size_t room = LOWER_MAX;
+        uint32_t *mapped = u32_tolower(word + i, 1, NULL, NULL, lower + count, &room);
+        if (mapped != lower + count) {
+            free(mapped);
+            gp_free(lower);
+            return NULL;
+        }
+        count += room;
+    }
+    *length = count;
+    return lower;
+}
+
 /** A word without spaces: case and accents, then its parts between punctuation. False when memory is out. */
 static bool encode_word(const gp_wordpiece *wordpiece, const uint32_t *word, size_t length, output *out) {
     uint32_t *lower = NULL, *parted = NULL;
     if (wordpiece->lower_case) {
-        word = lower = u32_tolower(word, length, NULL, NULL, NULL, &length);
+        word = lower = lower_case(word, &length);
         if (lower == NULL) return false;
     }
     if (wordpiece->strip_accents && length > 0) {
         size_t parted_length = 0, kept = 0;
         parted = u32_normalize(UNINORM_NFD, word, length, NULL, &parted_length);
         if (parted == NULL) {
-            free(lower);
+            gp_free(lower);
             return false;
         }
         for (size_t i = 0; i < parted_length; i++)
@@ -278,7 +298,7 @@ static bool encode_word(const gp_wordpiece *wordpiece, const uint32_t *word, siz
         encode_part(wordpiece, word + at, end - at, out);
         at = end;
     }
-    free(lower);
+    gp_free(lower);
     free(parted);
     return true;
 }
