@@ -7,17 +7,23 @@
     train.py joint    --data …                    both, through the masks
 
 Each stage goes on where its checkpoint in --run was left, for --minutes in all, and writes a line a minute to
---run/STAGE.csv. `joint` begins with what the two others have. Runs on the CPU with --threads threads.
+--run/STAGE.csv. `joint` begins with what the two others have. Runs on the CPU, in --processes of one thread each, which do more
+than as many threads.
 """
 
 import argparse
 import csv
 import math
+import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -151,7 +157,10 @@ WEIGHTS = {"text": 1.0, "place": 1.0, "code": 1.0, "box": 2.0, "patch": 0.5, "lo
 
 
 def run(options: argparse.Namespace) -> None:
-    torch.set_num_threads(options.threads)
+    if options.processes > 1:
+        distributed.init_process_group("gloo")
+    rank = distributed.get_rank() if distributed.is_initialized() else 0
+    torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     tokenizer = Tokenizer(options.run / "tokenizer")
     model = Nano(tokenizer.vocabulary)
@@ -173,9 +182,10 @@ def run(options: argparse.Namespace) -> None:
     elif options.stage == "joint":
         join(model, helpers, options.run)
     scenes, held = Scenes(options.data), Scenes([options.held], 96)
-    random = np.random.default_rng([options.seed, steps])
+    random = np.random.default_rng([options.seed, steps, rank])
     print(f"{options.stage}: {len(scenes)} scenes, {sum(p.numel() for p in trained)} parameters, {seconds:.0f} s done", flush=True)
-    begun, saved, evaluated, told = time.time() - seconds, time.time(), time.time(), time.time()
+    begun = first_clock() - seconds
+    saved = evaluated = told = time.time()
     sums: dict[str, list[float]] = {}
     while seconds < 60 * options.minutes:
         rate = options.rate * min(1, (steps + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * seconds / (60 * options.minutes))))
@@ -184,6 +194,7 @@ def run(options: argparse.Namespace) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = step(model, helpers, scenes, random, tokenizer, options)
         sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+        average(trained)
         nn.utils.clip_grad_norm_(trained, CLIP)
         for optimizer in optimizers:
             optimizer.step()
@@ -191,9 +202,11 @@ def run(options: argparse.Namespace) -> None:
         steps += 1
         for name, loss in losses.items():
             sums.setdefault(name, []).append(float(loss.detach()))
-        now = time.time()
+        now = first_clock()
         seconds = now - begun
         last = seconds >= 60 * options.minutes
+        if rank > 0:
+            continue
         if now - told >= 60 or last:
             write_line(options, seconds, steps, {name: sum(v) / len(v) for name, v in sums.items()})
             sums, told = {}, now
@@ -212,6 +225,26 @@ def run(options: argparse.Namespace) -> None:
                         "seconds": seconds, "steps": steps}, unfinished)
             unfinished.replace(place)
             saved = now
+
+
+def average(trained: list[nn.Parameter]) -> None:
+    """Makes the gradients of all processes their mean."""
+    if not distributed.is_initialized():
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for p, part in zip(trained, flat.split([g.numel() for g in gradients])):
+        p.grad = part.view_as(p)
+
+
+def first_clock() -> float:
+    """The first process's time, so that all end together."""
+    clock = torch.tensor([time.time()], dtype=torch.float64)
+    if distributed.is_initialized():
+        distributed.broadcast(clock, 0)
+    return float(clock)
 
 
 def divided(model: Nano, prefixes: tuple[str, ...]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -238,6 +271,16 @@ def write_line(options: argparse.Namespace, seconds: float, steps: int, values: 
         csv.writer(file).writerows([f"{seconds:.0f}", steps, name, f"{value:.5f}"] for name, value in values.items())
 
 
+def start(processes: int) -> None:
+    """This program again, as often as it is to run, until all have ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    all_of_them = [subprocess.Popen([sys.executable, *sys.argv], env={**shared, "RANK": str(rank)}) for rank in range(processes)]
+    sys.exit(max(abs(one.wait()) for one in all_of_them))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["tokenizer", *STAGES])
@@ -247,8 +290,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--pictures", type=int, default=4, help="a step")
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="minutes of compiling, then steps in two thirds of the time")
+    parser.add_argument("--processes", type=int, default=1, help="that share a step, --pictures each")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.stage == "tokenizer":
@@ -256,6 +299,8 @@ def main() -> None:
         learn(texts, options.run / "tokenizer")
     elif options.held is None:
         parser.error("--held: what to evaluate on?")
+    elif options.processes > 1 and "RANK" not in os.environ:
+        start(options.processes)
     else:
         run(options)
 
