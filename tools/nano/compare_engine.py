@@ -23,7 +23,7 @@ from PIL import Image
 
 from data import beginning, scaled, stacked
 from model import SIZES, Nano
-from scenes.rle import decode
+from scenes.rle import decode, encode
 from tokenizer import EOS, Tokenizer
 
 LIMIT, SAME = 300, 0.999
@@ -53,6 +53,20 @@ def answer(model: Nano, tokenizer: Tokenizer, picture: np.ndarray, prompt: str, 
     return ids, drawn.numpy()
 
 
+def ask_engine(options: argparse.Namespace, image: str, prompt: str, out: Path) -> dict:
+    subprocess.run([options.engine, "run", options.scenes / image, "--model", options.model, "--prompt", prompt, "--crops",
+                    str(options.grid ** 2), "--device", "cpu", "--quiet", "--json", out], check=True, stdout=subprocess.DEVNULL)
+    return json.loads(out.read_text())
+
+
+def differences(told: dict, ids: list[int], drawn: np.ndarray) -> list[str]:
+    """What the engine's answer has otherwise."""
+    if told["token_ids"] != ids or len(told["masks"]) != len(drawn):
+        return [f"the engine's ids are {told['token_ids']}, the recipe's {ids}"]
+    same = [float((decode(mask["rle"]) == ours).mean()) for mask, ours in zip(told["masks"], drawn)]
+    return [f"mask {i}: {share:.6f} of its pixels agree" for i, share in enumerate(same) if share < SAME]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -60,6 +74,8 @@ def main() -> int:
     parser.add_argument("--engine", default="build/bin/geopixel")
     parser.add_argument("--grid", type=int, default=2, help="crops a side")
     parser.add_argument("--count", type=int, default=50, help="scenes; one question of each, of every kind in turn")
+    parser.add_argument("--all", action="store_true", help="every question of each scene")
+    parser.add_argument("--keep", type=Path, help="write the recipe's ids and masks, for tests where there is no PyTorch")
     options = parser.parse_args()
     tokenizer = Tokenizer(options.model)
     model = Nano(tokenizer.vocabulary)
@@ -67,29 +83,26 @@ def main() -> int:
     by_image: dict[str, list[dict]] = {}
     for record in json.loads((options.scenes / "scenes.json").read_text()):
         by_image.setdefault(record["image"], []).append(record)
-    answers = masks = tokens = failures = 0
+    asked = []
+    for number, (image, records) in enumerate(list(by_image.items())[:options.count]):
+        for record in records if options.all else [records[number % len(records)]]:
+            asked.append((image, record["conversations"][0]["value"]))
+    kept, failures = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "answer.json"
-        for number, (image, records) in enumerate(list(by_image.items())[:options.count]):
-            prompt = records[number % len(records)]["conversations"][0]["value"]
-            subprocess.run([options.engine, "run", options.scenes / image, "--model", options.model, "--prompt", prompt, "--crops",
-                            str(options.grid ** 2), "--device", "cpu", "--quiet", "--json", out], check=True, stdout=subprocess.DEVNULL)
-            told = json.loads(out.read_text())
+        for image, prompt in asked:
+            told = ask_engine(options, image, prompt, Path(folder) / "answer.json")
             picture = np.asarray(Image.open(options.scenes / image).convert("RGB"))
             ids, drawn = answer(model, tokenizer, picture, prompt, options.grid)
-            answers, tokens = answers + 1, tokens + len(ids)
-            if told["token_ids"] != ids or len(told["masks"]) != len(drawn):
-                print(f"{image}: \"{prompt}\": the engine's ids are {told['token_ids']}, the recipe's {ids}")
-                failures += 1
-                continue
-            for which, (record, mask) in enumerate(zip(told["masks"], drawn)):
-                same = float((decode(record["rle"]) == mask).mean())
-                masks += 1
-                if same < SAME:
-                    print(f"{image}: \"{prompt}\": mask {which}: {same:.6f} of its pixels agree")
-                    failures += 1
-    print(f"{answers} answers, {tokens} ids, {masks} masks; {failures} failures")
-    return 1 if failures or answers < options.count else 0
+            found = differences(told, ids, drawn)
+            failures += len(found)
+            for line in found:
+                print(f"{image}: \"{prompt}\": {line}")
+            kept.append({"image": image, "prompt": prompt, "crops": options.grid ** 2, "ids": ids, "masks": [encode(m) for m in drawn]})
+    if options.keep:
+        options.keep.write_text("[\n" + ",\n".join(json.dumps(one) for one in kept) + "\n]\n")
+    tokens, masks = (sum(len(one[what]) for one in kept) for what in ("ids", "masks"))
+    print(f"{len(kept)} answers of {min(options.count, len(by_image))} scenes, {tokens} ids, {masks} masks; {failures} failures")
+    return 1 if failures or len(by_image) < options.count else 0
 
 
 if __name__ == "__main__":
