@@ -32,7 +32,7 @@ from evaluate import evaluate_ground, evaluate_language
 from model import CODED, SIZES, VISUAL, Nano
 from tokenizer import Tokenizer, learn
 
-WARM_UP, DECAY, CLIP = 200, 0.05, 1.0
+WARM_UP, DECAY, CLIP = 100, 0.05, 1.0
 SIDE = SIZES["grounding"]["image_size"]
 SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
