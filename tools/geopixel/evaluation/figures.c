@@ -105,6 +105,13 @@ static bool tally_kinds(tally tallies[3], gp_gcg_figures *figures, picture *p, g
     return true;
 }
 
+/** Of UTF-8: the bytes that do not go on with another's. */
+static size_t characters_of(const char *text) {
+    size_t count = 0;
+    for (; *text != '\0'; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
+    return count;
+}
+
 /** The picture's two captions as words. */
 static bool take_captions(const picture *p, gp_vocabulary *vocabulary, gp_words *said, gp_words *meant,
                           gp_picture_figures *f, gp_status *status) {
@@ -114,7 +121,7 @@ static bool take_captions(const picture *p, gp_vocabulary *vocabulary, gp_words 
     if (!done) gp_fail(status, "no memory for a caption");
     done = done && gp_words_split(vocabulary, captions[0], said, status) &&
            gp_words_split(vocabulary, captions[1], meant, status);
-    if (done && f != NULL) f->characters += (double)strlen(captions[1]);
+    if (done && f != NULL) f->characters += (double)characters_of(captions[1]);
     gp_free(captions[0]);
     gp_free(captions[1]);
     return done;

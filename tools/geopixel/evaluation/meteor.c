@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const double ALPHA = 0.85, BETA = 0.20, GAMMA = 0.60, DELTA = 0.75;
-static const double EXACT = 1.0, STEM = 0.6; /* weights of a match */
-enum { BEAM = 40 };
+/* Weights of a match in tenths: whole, so that sums in another order are equal where they should be. */
+enum { EXACT = 10, STEM = 6, BEAM = 40 };
 
 /** What the score is made of, summed over a set. Matched words by kind of word, weighted; `words` on both
  * sides. */
@@ -18,8 +18,7 @@ typedef struct sums {
 
 /** A way to pair the first words of a prediction with those of the right caption. */
 typedef struct pairing {
-    double weight;
-    size_t matches, chunks, distance;
+    size_t weight, matches, chunks, distance;
     size_t last;    /* the right word that the word before is paired with, +1; 0: with none */
     size_t parent;  /* among the pairings of the word before */
     size_t right;   /* what this word is paired with, +1 */
@@ -42,7 +41,7 @@ static void offer(pairing *kept, size_t *count, const pairing *one) {
 }
 
 /** How much it is worth that these words are paired; 0: they are not alike. */
-static double match_weight(const gp_vocabulary *v, uint32_t a, uint32_t b) {
+static size_t match_weight(const gp_vocabulary *v, uint32_t a, uint32_t b) {
     return a == b ? EXACT : v->stem[a] == v->stem[b] ? STEM : 0;
 }
 
@@ -66,7 +65,7 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
             none.right = none.last = 0;
             offer(to, &next, &none);
             for (size_t j = 0; j < m; j++) {
-                double weight =
+                size_t weight =
                     from[k].taken[j] ? 0 : match_weight(v, predicted->numbers[i], right->numbers[j]);
                 if (weight == 0) continue;
                 pairing one = from[k];
@@ -87,13 +86,15 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
             to[k].taken = own;
         }
     }
-    s->matches += (double)steps[n * BEAM].matches;
-    s->chunks += (double)steps[n * BEAM].chunks;
+    const pairing *found = &steps[n * BEAM];
+    bool whole = found->matches == n && found->matches == m && found->chunks == 1;
+    s->matches += (double)found->matches;
+    s->chunks += whole ? 0 : (double)found->chunks; /* METEOR does not punish what matches from end to end */
     for (size_t i = n, k = 0; i > 0; i--) {
         const pairing *one = &steps[i * BEAM + k];
         if (one->right > 0) {
             uint32_t a = predicted->numbers[i - 1], b = right->numbers[one->right - 1];
-            double weight = match_weight(v, a, b);
+            double weight = (double)match_weight(v, a, b) / EXACT;
             *(v->function[a] ? &s->function[0] : &s->content[0]) += weight;
             *(v->function[b] ? &s->function[1] : &s->content[1]) += weight;
         }
