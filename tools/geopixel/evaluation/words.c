@@ -6,13 +6,16 @@
 #include <libstemmer.h>
 #include <string.h>
 
-/** Articles, prepositions, conjunctions, pronouns and auxiliaries. */
+/** METEOR's for English: those that are most frequent. */
 static const char *const function_words[] = {
-    "a",    "an",    "the",  "of",    "in",   "on",    "at",   "to",   "by",    "for",   "from",  "with",
-    "and",  "or",    "but",  "as",    "into", "over",  "near", "is",   "are",   "was",   "were",  "be",
-    "been", "has",   "have", "had",   "it",   "its",   "this", "that", "these", "those", "there", "which",
-    "who",  "their", "they", "them",  "he",   "she",   "we",   "you",  "i",     "not",   "no",    "do",
-    "does", "did",   "can",  "could", "will", "would", "may",  "than", "then",  "some",  "also",  "'s",
+    "the",    "to",   "of",    "and",   "a",     "in",    "that",  "for",   "is",    "on",
+    "'s",     "it",   "with",  "was",   "as",    "said",  "at",    "he",    "by",    "be",
+    "from",   "have", "has",   "are",   "his",   "but",   "an",    "this",  "not",   "i",
+    "will",   "they", "-rrb-", "-lrb-", "who",   "their", "had",   "we",    "which", "were",
+    "been",   "more", "or",    "s",     "its",   "would", "about", "new",   "one",   "after",
+    "you",    "also", "up",    "when",  "there", "than",  "$",     "all",   "out",   "her",
+    "people", "she",  "year",  "two",   "can",   "if",    "last",  "first", "over",  "other",
+    "into",   "some", "what",  "so",    "no",    "time",  "years", "could", "'t",
 };
 
 static const char *const clitics[] = {"n't", "'s", "'re", "'ve", "'ll", "'d", "'m"};
