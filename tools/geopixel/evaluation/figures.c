@@ -3,6 +3,7 @@
 #include "kernels/base/memory.h"
 #include "tools/geopixel/evaluation/caption_scores.h"
 #include "tools/geopixel/evaluation/matching.h"
+#include "tools/geopixel/interrupt.h"
 
 #include <math.h>
 #include <string.h>
@@ -138,7 +139,7 @@ bool gp_evaluate_gcg(const gp_dataset *dataset, const gp_predictions *prediction
     if (!done) gp_fail(status, "no memory for %zu captions", dataset->count);
     for (size_t i = 0; done && i < dataset->count; i++) {
         picture p = {0};
-        done = open_picture(dataset, predictions, i, &p, status) &&
+        done = !gp_interrupted() && open_picture(dataset, predictions, i, &p, status) &&
                tally_kinds(tallies, figures, &p, similarity, status) &&
                take_captions(&p, &vocabulary, &said[i], &meant[i], figures_for(figures, p.sample), status);
         close_picture(&p);
@@ -178,7 +179,7 @@ bool gp_evaluate_refseg(const gp_dataset *dataset, const gp_predictions *predict
     *figures = (gp_refseg_figures){.questions = dataset->count};
     for (size_t i = 0; i < dataset->count; i++) {
         picture p = {0};
-        bool done = open_picture(dataset, predictions, i, &p, status);
+        bool done = !gp_interrupted() && open_picture(dataset, predictions, i, &p, status);
         if (done && p.right_count == 0)
             done = gp_fail(status, "%s: sample %s has no mask", dataset->path, dataset->samples[i].id);
         if (done) {

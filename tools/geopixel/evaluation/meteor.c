@@ -46,34 +46,41 @@ static double match_weight(const gp_vocabulary *v, uint32_t a, uint32_t b) {
     return a == b ? EXACT : v->stem[a] == v->stem[b] ? STEM : 0;
 }
 
-/** How many of the words are like that one. */
-static size_t alike(const gp_vocabulary *v, const gp_words *words, uint32_t word) {
-    size_t count = 0;
-    for (size_t i = 0; i < words->count; i++) count += match_weight(v, words->numbers[i], word) > 0;
-    return count;
+/** The predicted words that a word of the right caption may be paired with. */
+typedef struct choices {
+    size_t *words; /* those that are equal, then those with its stem */
+    size_t exact, count;
+    bool forced; /* the two words have none but each other: they are paired */
+} choices;
+
+static void find_choices(const gp_vocabulary *v, const gp_words *predicted, const gp_words *right,
+                         uint32_t word, choices *c) {
+    size_t rivals = 0;
+    c->count = 0;
+    for (size_t i = 0; i < predicted->count; i++)
+        if (predicted->numbers[i] == word) c->words[c->count++] = i;
+    c->exact = c->count;
+    for (size_t i = 0; i < predicted->count; i++)
+        if (match_weight(v, predicted->numbers[i], word) == STEM) c->words[c->count++] = i;
+    for (size_t j = 0; j < right->count; j++) rivals += match_weight(v, right->numbers[j], word) > 0;
+    c->forced = c->count == 1 && rivals == 1;
 }
 
-/** The pairings that go on from `path` at the right caption's word `at`. Where the two words have none but
- * each other, they are paired. As in METEOR a distance is otherwise counted only for the ways that are tried
- * after it. */
-static void extend(const gp_vocabulary *v, const gp_words *predicted, const gp_words *right, size_t at,
-                   pairing path, pairing *to, size_t *count) {
-    const uint32_t word = right->numbers[at];
-    bool forced = alike(v, predicted, word) == 1 && alike(v, right, word) == 1;
-    for (int kind = 0; kind < 2; kind++)
-        for (size_t i = 0; i < predicted->count; i++) {
-            if (path.taken[i] || match_weight(v, predicted->numbers[i], word) != (kind == 0 ? EXACT : STEM))
-                continue;
-            size_t distance = i > at ? i - at : at - i;
-            pairing one = path;
-            one.distance += forced ? distance : 0;
-            one.exact += kind == 0;
-            one.chunks += path.last > 0 && path.last != i;
-            one.last = one.predicted = i + 1;
-            offer(to, count, &one);
-            path.distance += distance;
-        }
-    if (forced) return;
+/** The pairings that go on from `path` at the right caption's word `at`. As in METEOR, the distance of a pair
+ * that is not forced is counted only for the ways that are tried after it. */
+static void extend(const choices *c, size_t at, pairing path, pairing *to, size_t *count) {
+    for (size_t k = 0; k < c->count; k++) {
+        const size_t i = c->words[k], distance = i > at ? i - at : at - i;
+        if (path.taken[i]) continue;
+        pairing one = path;
+        one.distance += c->forced ? distance : 0;
+        one.exact += k < c->exact;
+        one.chunks += path.last > 0 && path.last != i;
+        one.last = one.predicted = i + 1;
+        offer(to, count, &one);
+        path.distance += distance;
+    }
+    if (c->forced) return;
     path.chunks += path.last > 0;
     path.last = path.predicted = 0;
     offer(to, count, &path);
@@ -105,8 +112,10 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
     const size_t n = right->count, m = predicted->count;
     pairing *steps = gp_allocate_zeroed((n + 1) * BEAM, sizeof *steps);
     uint8_t *taken = gp_allocate_zeroed((n + 1) * BEAM * (m + 1), 1);
+    choices c = {.words = gp_allocate((m + 1) * sizeof *c.words)};
     size_t count = 1, best = 0;
-    if (steps == NULL || taken == NULL) {
+    if (steps == NULL || taken == NULL || c.words == NULL) {
+        gp_free(c.words);
         gp_free(steps);
         gp_free(taken);
         return false;
@@ -115,10 +124,11 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
     for (size_t j = 0; j < n; j++) {
         pairing *from = steps + j * BEAM, *to = from + BEAM;
         size_t next = 0;
+        find_choices(v, predicted, right, right->numbers[j], &c);
         for (size_t k = 0; k < count; k++) {
             pairing path = from[k];
             path.parent = k;
-            extend(v, predicted, right, j, path, to, &next);
+            extend(&c, j, path, to, &next);
         }
         count = next;
         for (size_t k = 0; k < count; k++) {
@@ -134,6 +144,7 @@ static bool align(const gp_vocabulary *v, const gp_words *predicted, const gp_wo
         if (better(&last[k], &last[best])) best = k;
     }
     add_pairs(v, predicted, right, steps, best, s);
+    gp_free(c.words);
     gp_free(steps);
     gp_free(taken);
     return true;
