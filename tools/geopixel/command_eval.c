@@ -110,6 +110,8 @@ static bool parse(evaluation *e, int count, char **arguments, bool *help) {
         return gp_fail(&e->status, "--quiet and --verbose exclude each other");
     if (e->json != NULL && e->predictions_path != NULL && gp_output_same(e->json, e->predictions_path))
         return gp_fail(&e->status, "--json and --predictions name the same file");
+    if (e->json != NULL && gp_output_same(e->json, e->data))
+        return gp_fail(&e->status, "--json would overwrite the data, %s", e->data);
     return true;
 }
 

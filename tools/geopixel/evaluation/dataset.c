@@ -117,6 +117,15 @@ static char *folder_of(const char *path) {
     return folder;
 }
 
+/** Answers are found by ids, so none is there twice. */
+static bool take_id(json_t *ids, const gp_dataset *dataset, size_t number, gp_status *status) {
+    const char *id = dataset->samples[number].id;
+    if (json_object_get(ids, id) != NULL)
+        return gp_fail(status, "%s: record %zu: the id %s is another's too", dataset->path, number, id);
+    return json_object_set_new(ids, id, json_true()) == 0 ||
+           gp_fail(status, "%s: no memory for its ids", dataset->path);
+}
+
 bool gp_geopixeld_read(const char *path, const char *images, gp_dataset *dataset, gp_status *status) {
     json_error_t error;
     json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
@@ -125,12 +134,15 @@ bool gp_geopixeld_read(const char *path, const char *images, gp_dataset *dataset
         return error.line > 0 ? gp_fail(status, "%s: line %d: %s", path, error.line, error.text)
                               : gp_fail(status, "%s: %s", path, error.text);
     char *folder = images != NULL ? gp_copy_text(images) : folder_of(path);
-    bool done = folder != NULL && dataset->path != NULL;
+    json_t *ids = json_object();
+    bool done = folder != NULL && dataset->path != NULL && ids != NULL;
     if (!done) gp_fail(status, "%s: no memory", path);
     if (done && !json_is_array(root)) done = gp_fail(status, "%s: not a list of records", path);
     if (done && json_array_size(root) == 0) done = gp_fail(status, "%s: the list is empty", path);
     for (size_t i = 0; done && i < json_array_size(root); i++)
-        done = read_record(json_array_get(root, i), i, folder, dataset, status);
+        done = read_record(json_array_get(root, i), i, folder, dataset, status) &&
+               take_id(ids, dataset, i, status);
+    json_decref(ids);
     gp_free(folder);
     json_decref(root);
     return done;
@@ -182,7 +194,12 @@ static const json_t *masks_of(const json_t *record, const char *images, json_t *
     if (masks != NULL || !json_is_string(polygons)) return masks != NULL ? masks : polygons;
     char *path = placed(images, json_string_value(polygons));
     *file = path != NULL ? json_load_file(path, JSON_REJECT_DUPLICATES, &error) : NULL;
-    if (path != NULL && *file == NULL) gp_fail(status, "%s: line %d: %s", path, error.line, error.text);
+    if (path == NULL)
+        gp_fail(status, "no memory");
+    else if (*file == NULL && error.line > 0)
+        gp_fail(status, "%s: line %d: %s", path, error.line, error.text);
+    else if (*file == NULL)
+        gp_fail(status, "%s", error.text);
     if (*file != NULL && json_object_get(*file, "polygons") == NULL) gp_fail(status, "%s: no polygons", path);
     gp_free(path);
     return json_object_get(*file, "polygons");

@@ -3,6 +3,7 @@
 #include "kernels/base/memory.h"
 #include "tools/geopixel/evaluation/caption_scores.h"
 #include "tools/geopixel/evaluation/matching.h"
+#include "tools/geopixel/interrupt.h"
 
 #include <math.h>
 #include <string.h>
@@ -105,6 +106,13 @@ static bool tally_kinds(tally tallies[3], gp_gcg_figures *figures, picture *p, g
     return true;
 }
 
+/** Of UTF-8: the bytes that do not go on with another's. */
+static size_t characters_of(const char *text) {
+    size_t count = 0;
+    for (; *text != '\0'; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
+    return count;
+}
+
 /** The picture's two captions as words. */
 static bool take_captions(const picture *p, gp_vocabulary *vocabulary, gp_words *said, gp_words *meant,
                           gp_picture_figures *f, gp_status *status) {
@@ -114,7 +122,7 @@ static bool take_captions(const picture *p, gp_vocabulary *vocabulary, gp_words 
     if (!done) gp_fail(status, "no memory for a caption");
     done = done && gp_words_split(vocabulary, captions[0], said, status) &&
            gp_words_split(vocabulary, captions[1], meant, status);
-    if (done && f != NULL) f->characters += (double)strlen(captions[1]);
+    if (done && f != NULL) f->characters += (double)characters_of(captions[1]);
     gp_free(captions[0]);
     gp_free(captions[1]);
     return done;
@@ -131,7 +139,7 @@ bool gp_evaluate_gcg(const gp_dataset *dataset, const gp_predictions *prediction
     if (!done) gp_fail(status, "no memory for %zu captions", dataset->count);
     for (size_t i = 0; done && i < dataset->count; i++) {
         picture p = {0};
-        done = open_picture(dataset, predictions, i, &p, status) &&
+        done = !gp_interrupted() && open_picture(dataset, predictions, i, &p, status) &&
                tally_kinds(tallies, figures, &p, similarity, status) &&
                take_captions(&p, &vocabulary, &said[i], &meant[i], figures_for(figures, p.sample), status);
         close_picture(&p);
@@ -171,7 +179,7 @@ bool gp_evaluate_refseg(const gp_dataset *dataset, const gp_predictions *predict
     *figures = (gp_refseg_figures){.questions = dataset->count};
     for (size_t i = 0; i < dataset->count; i++) {
         picture p = {0};
-        bool done = open_picture(dataset, predictions, i, &p, status);
+        bool done = !gp_interrupted() && open_picture(dataset, predictions, i, &p, status);
         if (done && p.right_count == 0)
             done = gp_fail(status, "%s: sample %s has no mask", dataset->path, dataset->samples[i].id);
         if (done) {

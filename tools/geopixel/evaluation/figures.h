@@ -1,4 +1,5 @@
-/** The paper's figures of a set of answers. */
+/** The paper's figures of a set of answers. A signal (interrupt.h) ends an evaluation, which then fails
+ * without a reason. */
 #pragma once
 
 #include "tools/geopixel/evaluation/dataset.h"

@@ -112,8 +112,8 @@ static bool fill_ring(const json_t *ring, int width, int height, uint8_t *pixels
         if (json_array_size(point) != 2 || !json_is_number(json_array_get(point, 0)) ||
             !json_is_number(json_array_get(point, 1)) || fabs(x) > FARTHEST || fabs(y) > FARTHEST)
             done = gp_fail(status, "point %zu of ring %zu is no [x, y] within 100000 pixels", i, number);
-        points[2 * i] = (int)(FINE * x + 0.5);
-        points[2 * i + 1] = (int)(FINE * y + 0.5);
+        points[2 * i] = done ? (int)(FINE * x + 0.5) : 0;
+        points[2 * i + 1] = done ? (int)(FINE * y + 0.5) : 0;
     }
     for (size_t i = 0; i < count && count >= 3 && done; i++) {
         size_t next = (i + 1) % count;

@@ -87,6 +87,7 @@ static bool read_lines(gp_predictions *predictions, FILE *file, bool append, lon
         json_decref(one);
         *good += length;
     }
+    if (done && ferror(file)) done = gp_fail(status, "%s: %s", predictions->path, strerror(errno));
     free(line);
     return done;
 }

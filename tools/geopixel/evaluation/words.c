@@ -6,16 +6,27 @@
 #include <libstemmer.h>
 #include <string.h>
 
-/** Articles, prepositions, conjunctions, pronouns and auxiliaries. */
+/** METEOR's for English: those that are most frequent. */
 static const char *const function_words[] = {
-    "a",    "an",    "the",  "of",    "in",   "on",    "at",   "to",   "by",    "for",   "from",  "with",
-    "and",  "or",    "but",  "as",    "into", "over",  "near", "is",   "are",   "was",   "were",  "be",
-    "been", "has",   "have", "had",   "it",   "its",   "this", "that", "these", "those", "there", "which",
-    "who",  "their", "they", "them",  "he",   "she",   "we",   "you",  "i",     "not",   "no",    "do",
-    "does", "did",   "can",  "could", "will", "would", "may",  "than", "then",  "some",  "also",  "'s",
+    "the",    "to",   "of",    "and",   "a",     "in",    "that",  "for",   "is",    "on",
+    "'s",     "it",   "with",  "was",   "as",    "said",  "at",    "he",    "by",    "be",
+    "from",   "have", "has",   "are",   "his",   "but",   "an",    "this",  "not",   "i",
+    "will",   "they", "-rrb-", "-lrb-", "who",   "their", "had",   "we",    "which", "were",
+    "been",   "more", "or",    "s",     "its",   "would", "about", "new",   "one",   "after",
+    "you",    "also", "up",    "when",  "there", "than",  "$",     "all",   "out",   "her",
+    "people", "she",  "year",  "two",   "can",   "if",    "last",  "first", "over",  "other",
+    "into",   "some", "what",  "so",    "no",    "time",  "years", "could", "'t",
 };
 
 static const char *const clitics[] = {"n't", "'s", "'re", "'ve", "'ll", "'d", "'m"};
+
+/** What stands for itself, and the Treebank's names of brackets, which pycocoevalcap, looking for them in
+ * capitals, leaves in a caption. */
+static const struct symbol {
+    char sign;
+    const char *word;
+} symbols[] = {{'(', "-lrb-"}, {')', "-rrb-"}, {'[', "-lsb-"}, {']', "-rsb-"}, {'{', "-lcb-"},
+               {'}', "-rcb-"}, {'%', "%"},     {'$', "$"},     {'&', "&"}};
 
 static bool add_word(gp_vocabulary *vocabulary, const char *word, size_t length, gp_words *words,
                      gp_status *status);
@@ -47,14 +58,30 @@ static bool in_word(unsigned char c) {
     return isalnum(c) || c >= 0x80;
 }
 
-/** The end of the word that begins at `at`: letters and digits, and one hyphen, apostrophe, point or comma
- * where it binds two. */
+/** In place, to ASCII: U+2018 and U+2019 become apostrophes, other quotes, dashes and dots of U+2013 …
+ * U+2026 blanks. */
+static void plain_punctuation(char *text) {
+    char *to = text;
+    for (const char *at = text; *at != '\0';) {
+        const unsigned char *byte = (const unsigned char *)at;
+        if (byte[0] == 0xE2 && byte[1] == 0x80 && byte[2] >= 0x93 && byte[2] <= 0xA6) {
+            *to++ = byte[2] == 0x98 || byte[2] == 0x99 ? '\'' : ' ';
+            at += 3;
+        } else {
+            *to++ = *at++;
+        }
+    }
+    *to = '\0';
+}
+
+/** The end of the word that begins at `at`: letters and digits, and one hyphen, apostrophe, slash, or in
+ * numbers point, comma or colon, where it binds two. */
 static const char *word_end(const char *at) {
     while (in_word((unsigned char)*at)) {
         at++;
         bool binds = *at == '-' || *at == '\'' || *at == '/';
-        bool in_number =
-            (*at == '.' || *at == ',') && isdigit((unsigned char)at[-1]) && isdigit((unsigned char)at[1]);
+        bool in_number = (*at == '.' || *at == ',' || *at == ':') && isdigit((unsigned char)at[-1]) &&
+                         isdigit((unsigned char)at[1]);
         if ((binds || in_number) && in_word((unsigned char)at[1])) at++;
     }
     return at;
@@ -66,7 +93,7 @@ static size_t clitic_length(const char *word, size_t length) {
         size_t size = strlen(clitics[i]);
         if (length > size && memcmp(word + length - size, clitics[i], size) == 0) return size;
     }
-    return 0;
+    return length == 6 && memcmp(word, "cannot", 6) == 0 ? 3 : 0;
 }
 
 bool gp_words_split(gp_vocabulary *vocabulary, const char *text, gp_words *words, gp_status *status) {
@@ -75,11 +102,15 @@ bool gp_words_split(gp_vocabulary *vocabulary, const char *text, gp_words *words
     *words = (gp_words){.numbers = gp_allocate((strlen(text) + 1) * sizeof *words->numbers)};
     if (!done || words->numbers == NULL) done = gp_fail(status, "no memory for the words of a text");
     for (char *c = lower; done && *c != '\0'; c++) *c = (char)tolower((unsigned char)*c);
+    if (done) plain_punctuation(lower);
     for (const char *at = lower; done && *at != '\0';) {
         const char *end = word_end(at);
         size_t length = (size_t)(end - at), tail = clitic_length(at, length);
         if (length > 0) done = add_word(vocabulary, at, length - tail, words, status);
         if (done && tail > 0) done = add_word(vocabulary, end - tail, tail, words, status);
+        for (size_t i = 0; done && length == 0 && i < sizeof symbols / sizeof *symbols; i++)
+            if (*at == symbols[i].sign)
+                done = add_word(vocabulary, symbols[i].word, strlen(symbols[i].word), words, status);
         at = length > 0 ? end : at + 1;
     }
     gp_free(lower);

@@ -29,9 +29,10 @@ char *gp_caption(const char *text);
 
 /**
  * Words after the Penn Treebank's custom, lower-cased, without punctuation: n't, 's and the like stand apart,
- * words joined by a hyphen stay together, numbers keep the points and commas inside them. What Stanford's
- * tokenizer, which pycocoevalcap runs, does beyond that (abbreviations with their point, fractions,
- * addresses) is not done.
+ * so do the halves of cannot, words joined by a hyphen or a slash stay together, numbers keep the points,
+ * commas and colons inside them, %, $ and & are words, brackets -lrb- and the like, typographic quotes,
+ * dashes and dots count as plain ones. What Stanford's tokenizer, which pycocoevalcap runs, does beyond that
+ * (abbreviations with their point, gonna, '90s, numbers that begin with a point, addresses) is not done.
  */
 bool gp_words_split(gp_vocabulary *vocabulary, const char *text, gp_words *words, gp_status *status);
 
