@@ -6,16 +6,14 @@
 #include <libstemmer.h>
 #include <string.h>
 
-/** METEOR's for English: those that are most frequent. */
+/** Articles, prepositions, conjunctions, pronouns and auxiliaries. */
 static const char *const function_words[] = {
-    "the",    "to",   "of",    "and",   "a",     "in",    "that",  "for",   "is",    "on",
-    "'s",     "it",   "with",  "was",   "as",    "said",  "at",    "he",    "by",    "be",
-    "from",   "have", "has",   "are",   "his",   "but",   "an",    "this",  "not",   "i",
-    "will",   "they", "-rrb-", "-lrb-", "who",   "their", "had",   "we",    "which", "were",
-    "been",   "more", "or",    "s",     "its",   "would", "about", "new",   "one",   "after",
-    "you",    "also", "up",    "when",  "there", "than",  "$",     "all",   "out",   "her",
-    "people", "she",  "year",  "two",   "can",   "if",    "last",  "first", "over",  "other",
-    "into",   "some", "what",  "so",    "no",    "time",  "years", "could", "'t",
+    "a",     "an",   "the", "of",   "in",   "on",   "at",    "to",    "by",    "for",   "from",  "with",
+    "and",   "or",   "but", "as",   "into", "over", "after", "up",    "out",   "about", "if",    "than",
+    "is",    "are",  "was", "were", "be",   "been", "has",   "have",  "had",   "will",  "would", "can",
+    "could", "may",  "do",  "does", "did",  "it",   "its",   "he",    "she",   "his",   "her",   "they",
+    "their", "them", "we",  "you",  "i",    "this", "that",  "these", "those", "there", "which", "who",
+    "what",  "when", "not", "no",   "so",   "also", "'s",
 };
 
 static const char *const clitics[] = {"n't", "'s", "'re", "'ve", "'ll", "'d", "'m"};
