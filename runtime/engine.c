@@ -1,18 +1,20 @@
 /**
- * The public interface: one thread owns the backend and takes requests from a queue, in their order. Callers
- * meet it at the queue's mutex alone; a request's cancel flag is an atomic of its own, so that a signal
- * handler may set it.
+ * The public interface: one thread owns the backend and takes requests from a queue, in their order, as many
+ * at a time as the scheduler has room for. Callers meet it at the queue's mutex alone; a request's cancel
+ * flag is an atomic of its own, so that a signal handler may set it.
  */
 #include "runtime/engine.h"
 
 #include "kernels/base/memory.h"
+#include "runtime/scheduler.h"
 
 #include <pthread.h>
 #include <string.h>
 
 struct gp_request {
     gp_question question;
-    gp_request *next; /* in the queue; guarded by the engine's mutex */
+    gp_request *next;                 /* in the queue; guarded by the engine's mutex, as is */
+    gp_request *all_next, **all_link; /* among all that have no final event yet, and what points here */
 
     /* A request outlives its engine where the caller wants so. */
     pthread_mutex_t mutex;
@@ -25,6 +27,7 @@ struct gp_session {
     gp_engine *engine;
     gp_image image;
     gp_keep keep; /* touched by the engine's thread alone */
+    bool busy;    /* one of its requests runs; likewise */
 
     /* Guarded by the engine's mutex. */
     int requests; /* queued or running */
@@ -35,7 +38,7 @@ struct gp_session {
 struct gp_engine {
     gp_backend *backend;
     gp_model model;
-    gp_workplace workplace;
+    gp_scheduler scheduler; /* the engine's thread's */
     const gp_observer *observer;
     void (*on_warning)(void *user, const char *line);
     void *user;
@@ -43,8 +46,9 @@ struct gp_engine {
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t mutex;
-    pthread_cond_t changed; /* the queue, a session, or `closing` */
-    gp_request *first, *last, *running;
+    pthread_cond_t changed;   /* the queue, a session, or `closing` */
+    gp_request *first, *last; /* not running yet */
+    gp_request *all;          /* queued or running */
     gp_session *closing_sessions;
     bool closing;
 };
@@ -88,6 +92,15 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
         gp_fail(status, "no model folder was given");
         return NULL;
     }
+    if (options->requests < 0 || options->requests > GP_REQUESTS_MOST || options->cache_tokens < 0 ||
+        options->cache_tokens > (int64_t)INT32_MAX * GP_PAGE_TOKENS / 2) {
+        gp_fail(status,
+                "%d requests at the same time, %lld tokens of keys and values: 0 to %d, and 0 to %lld are "
+                "possible",
+                options->requests, (long long)options->cache_tokens, GP_REQUESTS_MOST,
+                (long long)INT32_MAX * GP_PAGE_TOKENS / 2);
+        return NULL;
+    }
     gp_engine *engine = gp_allocate_zeroed(1, sizeof *engine);
     if (engine == NULL) {
         gp_fail(status, "no memory for an engine");
@@ -107,7 +120,9 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
         gp_status_clear(&line);
     }
     gp_status_clear(&unexpected);
-    engine->workplace.backend = engine->backend;
+    int32_t pages = options->cache_tokens > 0 ? gp_pages_for(options->cache_tokens) : 0;
+    done = done && gp_scheduler_open(&engine->scheduler, &engine->model,
+                                     options->requests > 0 ? options->requests : 1, pages, status);
     if (done) {
         int error = pthread_create(&engine->thread, NULL, serve, engine);
         engine->thread_started = done = error == 0;
@@ -123,14 +138,13 @@ void gp_engine_close(gp_engine *engine) {
     if (engine->thread_started) {
         pthread_mutex_lock(&engine->mutex);
         engine->closing = true;
-        for (gp_request *request = engine->first; request != NULL; request = request->next)
+        for (gp_request *request = engine->all; request != NULL; request = request->all_next)
             gp_request_cancel(request);
-        if (engine->running != NULL) gp_request_cancel(engine->running);
         pthread_cond_broadcast(&engine->changed);
         pthread_mutex_unlock(&engine->mutex);
         pthread_join(engine->thread, NULL);
     }
-    gp_workplace_close(&engine->workplace);
+    gp_scheduler_close(&engine->scheduler);
     if (engine->model.backend != NULL) gp_model_close(&engine->model);
     gp_backend_close(engine->backend);
     pthread_cond_destroy(&engine->changed);
@@ -159,6 +173,12 @@ const gp_model *gp_engine_model(const gp_engine *engine) {
     return &engine->model;
 }
 
+/** Takes a request out of the list of all. The mutex is held. */
+static void forget_request(gp_request *request) {
+    *request->all_link = request->all_next;
+    if (request->all_next != NULL) request->all_next->all_link = request->all_link;
+}
+
 /** The last that the engine does to a request. */
 static void finish_request(gp_request *request, gp_event_type final) {
     pthread_mutex_lock(&request->mutex);
@@ -168,34 +188,75 @@ static void finish_request(gp_request *request, gp_event_type final) {
     pthread_mutex_unlock(&request->mutex);
 }
 
-/** The engine's thread: requests in their order, and sessions that close, until closing finds neither. */
+/** A running request had its final event; the engine's thread, without the mutex. */
+static void request_ended(void *user, void *owner, gp_event_type final) {
+    gp_engine *engine = user;
+    gp_request *request = owner;
+    gp_session *session = request->question.options.session;
+    pthread_mutex_lock(&engine->mutex);
+    if (session != NULL) {
+        session->busy = false;
+        session->requests--;
+    }
+    forget_request(request);
+    pthread_mutex_unlock(&engine->mutex);
+    finish_request(request, final);
+}
+
+/** Takes the first request off the queue whose session does not run another; NULL where there is none. The
+ * mutex is held. */
+static gp_request *next_request(gp_engine *engine) {
+    gp_request **link = &engine->first, *before = NULL;
+    while (*link != NULL && (*link)->question.options.session != NULL &&
+           (*link)->question.options.session->busy) {
+        before = *link;
+        link = &(*link)->next;
+    }
+    gp_request *request = *link;
+    if (request == NULL) return NULL;
+    *link = request->next;
+    if (engine->last == request) engine->last = before;
+    return request;
+}
+
+/** Lets queued requests run while there is room. The mutex is held, but not while a final event is sent. */
+static void admit(gp_engine *engine) {
+    gp_scheduler *scheduler = &engine->scheduler;
+    while (scheduler->count < scheduler->limit) {
+        gp_request *request = next_request(engine);
+        if (request == NULL) return;
+        gp_session *session = request->question.options.session;
+        if (session != NULL) session->busy = true;
+        if (gp_scheduler_add(scheduler, &request->question, session != NULL ? &session->keep : NULL, request))
+            continue;
+        const gp_request_options *options = &request->question.options;
+        pthread_mutex_unlock(&engine->mutex);
+        options->on_event(options->user,
+                          &(gp_event){.type = GP_EVENT_ERROR, .error = "no memory for a request"});
+        request_ended(engine, request, GP_EVENT_ERROR);
+        pthread_mutex_lock(&engine->mutex);
+    }
+}
+
+/** The engine's thread: rounds while requests run, and sessions that close, until closing finds neither. */
 static void *serve(void *argument) {
     gp_engine *engine = argument;
+    gp_scheduler *scheduler = &engine->scheduler;
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
         while (close_session(engine)) continue;
-        if (engine->first == NULL && !engine->closing) {
-            pthread_cond_wait(&engine->changed, &engine->mutex);
+        admit(engine);
+        if (scheduler->count == 0) {
+            if (engine->closing && engine->first == NULL) break;
+            if (engine->first == NULL) pthread_cond_wait(&engine->changed, &engine->mutex);
             continue;
         }
-        gp_request *request = engine->first;
-        if (request == NULL) break;
-        engine->first = request->next;
-        if (engine->first == NULL) engine->last = NULL;
-        engine->running = request;
-        gp_session *session = request->question.options.session;
         pthread_mutex_unlock(&engine->mutex);
-        gp_run run = {.model = &engine->model,
-                      .workplace = &engine->workplace,
-                      .keep = session != NULL ? &session->keep : NULL,
-                      .observer = engine->observer,
-                      .on_warning = engine->on_warning,
-                      .warning_user = engine->user};
-        gp_event_type final = gp_run_request(&run, &request->question);
+        scheduler->run.observer = engine->observer;
+        scheduler->run.on_warning = engine->on_warning;
+        scheduler->run.warning_user = engine->user;
+        gp_scheduler_round(scheduler, request_ended, engine);
         pthread_mutex_lock(&engine->mutex);
-        engine->running = NULL;
-        if (session != NULL) session->requests--;
-        finish_request(request, final);
     }
     pthread_mutex_unlock(&engine->mutex);
     return NULL;
@@ -267,6 +328,10 @@ gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_s
         else
             engine->first = request;
         engine->last = request;
+        request->all_next = engine->all;
+        request->all_link = &engine->all;
+        if (engine->all != NULL) engine->all->all_link = &request->all_next;
+        engine->all = request;
         if (session != NULL) session->requests++;
         pthread_cond_broadcast(&engine->changed);
     }

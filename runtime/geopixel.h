@@ -50,6 +50,8 @@ GP_API void gp_status_destroy(gp_status *status);
 
 typedef struct gp_engine gp_engine;
 
+enum { GP_REQUESTS_MOST = 64 };
+
 typedef enum gp_device {
     GP_DEVICE_AUTO, /* the CPU, until a GPU has shown the CUDA backend right */
     GP_DEVICE_CPU,
@@ -59,7 +61,12 @@ typedef enum gp_device {
 typedef struct gp_engine_options {
     const char *model; /* a checkpoint folder in the Hugging Face layout */
     gp_device device;
-    int threads; /* CPU threads to compute with; 0: as many as this process may run on */
+    int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
+    int requests; /* that run at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
+    /* Tokens, prompts and answers of all that run together, whose keys and values are held: allocated when
+     * the engine opens, and requests wait while there is no room. 0: as many as come, allocated as they come.
+     */
+    int64_t cache_tokens;
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
      * line without a newline, from the thread that opens or from the engine's. May be NULL. */
     void (*on_warning)(void *user, const char *line);

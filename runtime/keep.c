@@ -4,24 +4,16 @@
 
 enum { IMAGE_ID = -1 }; /* stands for an image token: which one, its place among them tells */
 
-static bool prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
-                            const gp_division *division, gp_status *status);
-static bool prepare_sequence(gp_keep *keep, const gp_model *model, int64_t tokens, gp_status *status);
 static int32_t prompt_id(const gp_keep *keep, const gp_prompt *prompt, int64_t position);
 
 void gp_keep_forget(gp_keep *keep) {
     keep->source_known = keep->tokens_known = keep->maps_known = false;
     keep->id_count = 0;
+    if (keep->cache != NULL) gp_page_table_release(&keep->table, keep->cache);
 }
 
-bool gp_keep_prepare(gp_keep *keep, const gp_model *model, int width, int height, const gp_division *division,
-                     int64_t tokens, gp_status *status) {
-    return prepare_picture(keep, model, width, height, division, status) &&
-           prepare_sequence(keep, model, tokens, status);
-}
-
-static bool prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
-                            const gp_division *division, gp_status *status) {
+bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
+                             const gp_division *division, gp_status *status) {
     const gp_division *old = &keep->division;
     if (keep->tokens_known && (old->width != division->width || old->height != division->height ||
                                old->columns != division->columns || old->rows != division->rows)) {
@@ -37,24 +29,24 @@ static bool prepare_picture(gp_keep *keep, const gp_model *model, int width, int
     return true;
 }
 
-static bool prepare_sequence(gp_keep *keep, const gp_model *model, int64_t tokens, gp_status *status) {
-    const gp_language *language = &model->language;
-    gp_backend *backend = model->backend;
+int32_t gp_keep_missing_pages(const gp_keep *keep, int64_t tokens) {
     int32_t pages = gp_pages_for(tokens);
-    if (keep->cache.backend == NULL &&
-        !gp_kv_cache_open(&keep->cache, backend, language->config.num_hidden_layers,
-                          language->config.num_key_value_heads, language->head_dim, pages, status))
+    return pages > keep->table.count ? pages - keep->table.count : 0;
+}
+
+bool gp_keep_prepare_sequence(gp_keep *keep, gp_kv_cache *cache, int64_t tokens, gp_status *status) {
+    int32_t pages = gp_pages_for(tokens);
+    keep->cache = cache;
+    if (keep->table.pages == NULL && !gp_page_table_open(&keep->table, cache->backend, pages, status))
         return false;
-    if (keep->table.pages == NULL && !gp_page_table_open(&keep->table, backend, pages, status)) return false;
     if (keep->id_capacity < tokens) {
         int32_t *ids = gp_grow(keep->ids, (size_t)keep->id_count * sizeof *ids, (size_t)tokens * sizeof *ids);
         if (ids == NULL) return gp_fail(status, "no memory for %lld tokens", (long long)tokens);
         keep->ids = ids;
         keep->id_capacity = tokens;
     }
-    return gp_kv_cache_grow(&keep->cache, pages, status) &&
-           gp_page_table_grow(&keep->table, &keep->cache, pages, status) &&
-           gp_page_table_reserve(&keep->table, &keep->cache, tokens, status);
+    return gp_page_table_grow(&keep->table, cache, pages, status) &&
+           gp_page_table_reserve(&keep->table, cache, tokens, status);
 }
 
 /** The id at a position of the prompt: text, image tokens, text. */
@@ -83,10 +75,7 @@ void gp_keep_token(gp_keep *keep, int32_t id) {
 }
 
 void gp_keep_close(gp_keep *keep, gp_backend *backend) {
-    if (keep->cache.backend != NULL) {
-        gp_page_table_close(&keep->table, &keep->cache);
-        gp_kv_cache_close(&keep->cache);
-    }
+    if (keep->table.pages != NULL) gp_page_table_close(&keep->table, keep->cache);
     if (keep->arena.block != NULL) backend->ops->release(backend, keep->arena.block);
     gp_free(keep->ids);
     *keep = (gp_keep){0};

@@ -16,22 +16,28 @@ typedef struct gp_keep {
     bool source_known, tokens_known, maps_known;
     gp_division division; /* that the image tokens are of */
 
-    gp_kv_cache cache;
-    gp_page_table table; /* the cache's only one */
-    int32_t *ids;        /* [id_capacity], host; owned */
-    int64_t id_count;    /* positions whose keys and values are in the cache */
+    gp_kv_cache *cache; /* everybody's; NULL before the first sequence */
+    gp_page_table table;
+    int32_t *ids;     /* [id_capacity], host; owned */
+    int64_t id_count; /* positions whose keys and values are in the cache */
     int64_t id_capacity;
 } gp_keep;
 
-/** Nothing is known any more; the memory stays. */
+/** Nothing is known any more; pages are given back, other memory stays. */
 void gp_keep_forget(gp_keep *keep);
 
 /**
- * Makes room for a picture of width × height, so divided, and a sequence of `tokens` positions. What is known
- * stays, but for what another division or moved buffers make worthless.
+ * Makes room for a picture of width × height, so divided. What is known stays, but for what another division
+ * or moved buffers make worthless.
  */
-bool gp_keep_prepare(gp_keep *keep, const gp_model *model, int width, int height, const gp_division *division,
-                     int64_t tokens, gp_status *status);
+bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
+                             const gp_division *division, gp_status *status);
+
+/** Pages that a sequence of `tokens` positions needs beside those that it has. */
+int32_t gp_keep_missing_pages(const gp_keep *keep, int64_t tokens);
+
+/** Makes room for a sequence of `tokens` positions; the cache must have the missing pages free. */
+bool gp_keep_prepare_sequence(gp_keep *keep, gp_kv_cache *cache, int64_t tokens, gp_status *status);
 
 /**
  * Forgets the sequence from where it first differs from the prompt on, and the prompt's last position at the

@@ -78,6 +78,13 @@ bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status)
     return true;
 }
 
+bool gp_kv_cache_provide(gp_kv_cache *cache, int32_t pages, gp_status *status) {
+    int32_t wanted = cache->page_count + pages - cache->free_count;
+    if (cache->free_count >= pages) return true;
+    if (cache->page_limit > 0 && wanted > cache->page_limit) return false;
+    return gp_kv_cache_grow(cache, wanted, status);
+}
+
 bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status) {
     *table = (gp_page_table){.capacity = capacity};
     table->pages = gp_allocate((size_t)capacity * sizeof *table->pages);

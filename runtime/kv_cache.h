@@ -12,6 +12,7 @@ typedef struct gp_kv_cache {
     int layers, kv_heads, head_dim;
     size_t page_bytes; /* of one layer */
     int32_t page_count, free_count;
+    int32_t page_limit;  /* never more than these; 0: as many as memory has */
     void **layer_pages;  /* [layers] backend memory of page_count pages each */
     int32_t *free_pages; /* the last free_count… a stack */
     int32_t *references; /* [page_count] */
@@ -39,6 +40,10 @@ void gp_kv_cache_close(gp_kv_cache *cache);
 /** Makes an open cache hold `page_count` pages, where it holds fewer; what is written stays. On failure it is
  * as it was. */
 bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status);
+
+/** Makes at least `pages` free, growing where the limit allows it. False, and nothing said, where they have
+ * to be waited for; fails with the numbers without memory. */
+bool gp_kv_cache_provide(gp_kv_cache *cache, int32_t pages, gp_status *status);
 
 /** A table for at most `capacity` pages. */
 bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status);

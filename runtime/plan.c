@@ -77,7 +77,8 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
     gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
     gp_plan_kept(model, backend, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
     gp_plan_picture(model, backend, width, height, division, &picture, &(gp_picture_buffers){0});
-    gp_plan_language(model, backend, plan->prompt_tokens, &text, &(gp_language_buffers){0});
+    int rows = plan->prompt_tokens < GP_PREFILL_ROWS ? plan->prompt_tokens : GP_PREFILL_ROWS;
+    gp_plan_batch(model, backend, rows, 1, &text, &(gp_batch_buffers){0});
     gp_grounding_layout(&model->grounding, backend, width, height, &ground, &(gp_grounding_buffers){0});
     gp_plan_masks(model, backend, options->masks > 0 ? options->masks : GP_MASK_BATCH, &masks,
                   &(gp_mask_buffers){0});
@@ -124,12 +125,8 @@ void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_to
 
 void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, int height, int max_new_tokens,
                   gp_arena *arena, gp_kept_buffers *buffers) {
-    const gp_language_config *language = &model->config.language;
-    size_t hidden = (size_t)language->hidden_size, vocabulary = (size_t)language->vocab_size;
+    size_t hidden = (size_t)model->config.language.hidden_size;
     buffers->seg_hidden = gp_arena_take(arena, (size_t)max_new_tokens * hidden, sizeof(float));
-    buffers->logits = gp_arena_take(arena, vocabulary, sizeof(float));
-    buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
-    buffers->token = gp_arena_take(arena, 1, sizeof(int32_t));
     gp_drawing_layout(backend, 4 * model->masks.grid, width, height, arena, &buffers->drawing);
 }
 
@@ -144,10 +141,13 @@ void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width
     gp_vision_layout(&model->vision, backend, division->rows, division->columns, arena, &buffers->vision);
 }
 
-void gp_plan_language(const gp_model *model, const gp_backend *backend, int64_t tokens, gp_arena *arena,
-                      gp_language_buffers *buffers) {
-    int64_t rows = tokens < GP_PREFILL_ROWS ? tokens : GP_PREFILL_ROWS;
-    gp_language_layout(&model->language, backend, rows, arena, buffers);
+void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
+                   gp_arena *arena, gp_batch_buffers *buffers) {
+    size_t vocabulary = (size_t)model->config.language.vocab_size;
+    gp_language_layout(&model->language, backend, rows, arena, &buffers->language);
+    buffers->logits = gp_arena_take(arena, (size_t)sequences * vocabulary, sizeof(float));
+    buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
+    buffers->tokens = gp_arena_take(arena, (size_t)sequences, sizeof(int32_t));
 }
 
 int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,

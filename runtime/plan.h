@@ -9,8 +9,9 @@
 #include "runtime/model.h"
 
 enum {
-    GP_PREFILL_ROWS = 1024, /* of the prompt that go through the layers together: memory, not results, depends
+    GP_PREFILL_ROWS = 1024, /* of prompts that go through the layers together: memory, not results, depends
                                on it */
+    GP_REQUESTS_MAX = GP_REQUESTS_MOST,
     GP_CROPS_DEFAULT = 9,
     GP_NEW_TOKENS_DEFAULT = 300,
 };
@@ -41,8 +42,6 @@ void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_to
 /** The other buffers that live from stage to stage, backend memory. */
 typedef struct gp_kept_buffers {
     float *seg_hidden; /* [max_new_tokens, hidden] */
-    float *logits;     /* [vocabulary] */
-    int32_t *order, *token;
     gp_drawing_buffers drawing;
 } gp_kept_buffers;
 
@@ -58,10 +57,17 @@ typedef struct gp_picture_buffers {
 void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,
                      const gp_division *division, gp_arena *arena, gp_picture_buffers *buffers);
 
-/** The language model's buffers for the rows of a prompt that go through it together, of `tokens` to be
- * computed. */
-void gp_plan_language(const gp_model *model, const gp_backend *backend, int64_t tokens, gp_arena *arena,
-                      gp_language_buffers *buffers);
+/** The buffers of one pass through the language model. */
+typedef struct gp_batch_buffers {
+    gp_language_buffers language;
+    float *logits;   /* [sequences, vocabulary] */
+    int32_t *order;  /* [vocabulary], scratch of the sampler */
+    int32_t *tokens; /* [sequences], the chosen ones */
+} gp_batch_buffers;
+
+/** For a pass of so many rows, of so many sequences whose next token is chosen. */
+void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
+                   gp_arena *arena, gp_batch_buffers *buffers);
 
 /** Masks of an answer that are decoded together, and the decoder's buffers for them. */
 int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-static gp_outcome prepare(gp_request_state *s);
+static gp_outcome prepare(gp_request_state *s, gp_place *place, bool alone);
 static gp_outcome see(gp_request_state *s);
 static gp_outcome ground(gp_request_state *s);
 static gp_outcome draw(gp_request_state *s);
@@ -15,35 +15,60 @@ static void find_phrases(gp_request_state *s);
 static void report_result(gp_request_state *s);
 static void release(gp_request_state *s);
 
-gp_event_type gp_run_request(const gp_run *run, gp_question *question) {
-    gp_request_state s = {.run = run,
-                          .model = run->model,
-                          .backend = run->model->backend,
-                          .question = question,
-                          .options = &question->options,
-                          .keep = run->keep != NULL ? run->keep : &run->workplace->keep,
-                          .current = GP_STAGE_COUNT};
-    if (run->keep == NULL) gp_keep_forget(s.keep);
-    gp_outcome end = prepare(&s);
-    if (end == GP_OUTCOME_DONE) end = see(&s);
-    if (end == GP_OUTCOME_DONE) end = gp_request_answer(&s);
-    if (end == GP_OUTCOME_DONE) find_phrases(&s);
-    bool masks =
-        s.seg_count > 0; /* without, the grounding branch is not run: an observer sees its input alone */
-    if (end == GP_OUTCOME_DONE && (masks || run->observer != NULL)) end = ground(&s);
-    if (end == GP_OUTCOME_DONE && masks) end = draw(&s);
-    end = finish(&s, end);
-    gp_request_begin(&s, GP_STAGE_COUNT);
+gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_place *place, gp_keep *keep) {
+    gp_request_state *s = gp_allocate_zeroed(1, sizeof *s);
+    if (s == NULL) return NULL;
+    *s = (gp_request_state){.run = run,
+                            .model = run->model,
+                            .backend = run->model->backend,
+                            .question = question,
+                            .options = &question->options,
+                            .keep = keep != NULL ? keep : &place->keep,
+                            .current = GP_STAGE_COUNT};
+    if (keep == NULL) gp_keep_forget(s->keep);
+    return s;
+}
+
+void gp_request_stop(gp_request_state *s, gp_outcome outcome) {
+    s->phase = GP_PHASE_OVER;
+    s->outcome = outcome;
+}
+
+void gp_request_start(gp_request_state *s, gp_place *place, bool alone) {
+    gp_outcome end = prepare(s, place, alone);
+    if (end == GP_OUTCOME_WAITS) return;
+    if (end == GP_OUTCOME_DONE) end = see(s);
+    if (end != GP_OUTCOME_DONE) {
+        gp_request_stop(s, end);
+        return;
+    }
+    gp_keep_common(s->keep, &s->prompt);
+    gp_request_begin(s, GP_STAGE_PREFILL);
+    s->phase = GP_PHASE_PREFILL;
+}
+
+void gp_request_draw(gp_request_state *s) {
+    gp_outcome end = GP_OUTCOME_DONE;
+    find_phrases(s);
+    /* Without masks the grounding branch is not run: an observer sees its input alone. */
+    if (s->seg_count > 0 || s->run->observer != NULL) end = ground(s);
+    if (end == GP_OUTCOME_DONE && s->seg_count > 0) end = draw(s);
+    gp_request_stop(s, end);
+}
+
+gp_event_type gp_request_close(gp_request_state *s) {
+    gp_outcome end = finish(s, s->outcome);
+    gp_request_begin(s, GP_STAGE_COUNT);
     gp_event event = {.type = end == GP_OUTCOME_FAILED ? GP_EVENT_ERROR : GP_EVENT_CANCELLED};
     if (end == GP_OUTCOME_DONE) {
-        report_result(&s);
+        report_result(s);
         event.type = GP_EVENT_DONE;
     } else {
         if (end == GP_OUTCOME_FAILED)
-            event.error = gp_failed(&s.status) ? s.status.message : "the request failed";
-        s.options->on_event(s.options->user, &event);
+            event.error = gp_failed(&s->status) ? s->status.message : "the request failed";
+        s->options->on_event(s->options->user, &event);
     }
-    release(&s);
+    release(s);
     return event.type;
 }
 
@@ -83,18 +108,54 @@ static void upload_source(gp_request_state *s) {
     s->keep->source_known = true;
 }
 
-static gp_outcome prepare(gp_request_state *s) {
+/** What can be known without memory for it. */
+static bool ask(gp_request_state *s) {
     const gp_request_options *options = s->options;
-    gp_arena measure = {0}, *arena = &s->run->workplace->kept;
-    int width = options->image.width, height = options->image.height;
     gp_request_begin(s, GP_STAGE_PREPARE);
     s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
-    if (!gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
-                         &s->prompt, &s->status) ||
-        !divide_picture(s) ||
-        !gp_keep_prepare(s->keep, s->model, width, height, &s->division, s->prompt_tokens + s->max_new_tokens,
-                         &s->status))
+    s->asked = gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
+                               &s->prompt, &s->status) &&
+               divide_picture(s);
+    return s->asked;
+}
+
+/** Pages for the whole sequence, so that it never waits for one in its middle. */
+static gp_outcome find_pages(gp_request_state *s, bool alone) {
+    const gp_language *language = &s->model->language;
+    gp_kv_cache *cache = s->run->cache;
+    int64_t tokens = (int64_t)s->prompt_tokens + s->max_new_tokens;
+    int32_t pages = gp_pages_for(tokens), missing = gp_keep_missing_pages(s->keep, tokens);
+    if (cache->page_limit > 0 && pages > cache->page_limit) {
+        gp_fail(&s->status, "%lld positions need %d pages of keys and values; there are %d",
+                (long long)tokens, pages, cache->page_limit);
         return GP_OUTCOME_FAILED;
+    }
+    if (cache->backend == NULL &&
+        !gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers,
+                          language->config.num_key_value_heads, language->head_dim, missing, &s->status))
+        return GP_OUTCOME_FAILED;
+    if (!gp_kv_cache_provide(cache, missing, &s->status)) {
+        if (!alone && !gp_failed(&s->status)) return GP_OUTCOME_WAITS;
+        if (!gp_failed(&s->status))
+            gp_fail(
+                &s->status,
+                "%lld positions need %d more pages of keys and values; %d of %d are free, sessions hold the "
+                "others",
+                (long long)tokens, missing, cache->free_count, cache->page_limit);
+        return GP_OUTCOME_FAILED;
+    }
+    return gp_keep_prepare_sequence(s->keep, cache, tokens, &s->status) ? GP_OUTCOME_DONE : GP_OUTCOME_FAILED;
+}
+
+static gp_outcome prepare(gp_request_state *s, gp_place *place, bool alone) {
+    const gp_request_options *options = s->options;
+    gp_arena measure = {0}, *arena = &place->kept;
+    int width = options->image.width, height = options->image.height;
+    if (!s->asked && !ask(s)) return GP_OUTCOME_FAILED;
+    if (!gp_keep_prepare_picture(s->keep, s->model, width, height, &s->division, &s->status))
+        return GP_OUTCOME_FAILED;
+    gp_outcome pages = find_pages(s, alone);
+    if (pages != GP_OUTCOME_DONE) return pages;
     s->ids = gp_allocate((size_t)s->max_new_tokens * sizeof *s->ids);
     if (s->ids == NULL) {
         gp_fail(&s->status, "no memory for %d tokens", s->max_new_tokens);
@@ -105,6 +166,7 @@ static gp_outcome prepare(gp_request_state *s) {
     gp_plan_kept(s->model, s->backend, width, height, s->max_new_tokens, &measure, &s->kept);
     if (!gp_arena_renew(arena, s->backend, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
     gp_plan_kept(s->model, s->backend, width, height, s->max_new_tokens, arena, &s->kept);
+    s->kept_bytes = arena->capacity;
     s->prepared = true;
     upload_source(s);
     if (s->run->observer != NULL && s->run->observer->integers != NULL) {
@@ -121,7 +183,7 @@ static gp_outcome prepare(gp_request_state *s) {
 
 static gp_outcome see(gp_request_state *s) {
     const gp_division *division = &s->division;
-    gp_arena measure = {0}, *arena = &s->run->workplace->stage;
+    gp_arena measure = {0}, *arena = s->run->stage;
     gp_picture_buffers buffers;
     int width = s->options->image.width, height = s->options->image.height;
     if (s->keep->tokens_known) {
@@ -129,7 +191,7 @@ static gp_outcome see(gp_request_state *s) {
         return GP_OUTCOME_DONE;
     }
     gp_plan_picture(s->model, s->backend, width, height, division, &measure, &buffers);
-    if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
+    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
     gp_plan_picture(s->model, s->backend, width, height, division, arena, &buffers);
     s->backend->ops->resize_rgb(s->backend, &(gp_resize_rgb){.source = s->keep->seen.source,
                                                              .source_width = width,
@@ -182,9 +244,9 @@ static gp_outcome ground(gp_request_state *s) {
     gp_request_begin(s, GP_STAGE_GROUNDING);
     if (s->keep->maps_known) return GP_OUTCOME_DONE;
     gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height, &measure, &buffers);
-    if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height,
-                        &s->run->workplace->stage, &buffers);
+    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
+    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height, s->run->stage,
+                        &buffers);
     if (s->seg_count == 0) {
         gp_grounding_view(&s->model->grounding, s->backend, s->keep->seen.source, image->width, image->height,
                           3 * (size_t)image->width, &buffers, s->run->observer);
@@ -224,8 +286,8 @@ static gp_outcome draw(gp_request_state *s) {
                               s->options->image.height, &s->status))
         return GP_OUTCOME_FAILED;
     int batch = gp_plan_masks(s->model, s->backend, s->seg_count, &measure, &buffers);
-    if (!gp_request_use_stage(s, measure.peak)) return GP_OUTCOME_FAILED;
-    gp_plan_masks(s->model, s->backend, s->seg_count, &s->run->workplace->stage, &buffers);
+    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
+    gp_plan_masks(s->model, s->backend, s->seg_count, s->run->stage, &buffers);
     gp_observe(s->run->observer, s->backend, "seg_hidden", s->kept.seg_hidden, 0, s->seg_count, hidden);
     for (int first = 0; first < s->seg_count; first += batch) {
         int count = s->seg_count - first < batch ? s->seg_count - first : batch;
@@ -261,8 +323,7 @@ static gp_outcome finish(gp_request_state *s, gp_outcome end) {
  */
 
 static void report_result(gp_request_state *s) {
-    const gp_workplace *workplace = s->run->workplace;
-    const gp_kv_cache *cache = &s->keep->cache;
+    const gp_kv_cache *cache = s->run->cache;
     gp_result result = {
         .text = gp_text_stream_text(s->stream),
         .token_ids = s->ids,
@@ -277,8 +338,8 @@ static void report_result(gp_request_state *s) {
         .memory = {.weights = s->model->weight_bytes,
                    .converted = s->model->converted_bytes,
                    .kv_cache = (uint64_t)cache->layers * (uint64_t)cache->page_count * cache->page_bytes,
-                   .activations = s->keep->arena.capacity + workplace->kept.capacity +
-                                  workplace->stage.capacity + s->picture.arena.capacity,
+                   .activations = s->keep->arena.capacity + s->kept_bytes + s->run->stage->capacity +
+                                  s->picture.arena.capacity,
                    .workspace = s->backend->workspace_bytes},
     };
     memcpy(result.seconds, s->seconds, sizeof result.seconds);
@@ -293,6 +354,7 @@ static void release(gp_request_state *s) {
     gp_mask_picture_close(&s->picture);
     gp_free(s->ids);
     gp_status_clear(&s->status);
+    gp_free(s);
 }
 
 static double now(void) {
@@ -316,14 +378,12 @@ bool gp_request_step(void *user, int done, int total) {
     return true;
 }
 
-bool gp_request_use_stage(gp_request_state *s, size_t bytes) {
-    return gp_arena_renew(&s->run->workplace->stage, s->backend, bytes, &s->status);
+bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
+    return gp_arena_renew(run->stage, run->model->backend, bytes, status);
 }
 
-void gp_workplace_close(gp_workplace *workplace) {
-    if (workplace->backend == NULL) return;
-    workplace->backend->ops->release(workplace->backend, workplace->kept.block);
-    workplace->backend->ops->release(workplace->backend, workplace->stage.block);
-    gp_keep_close(&workplace->keep, workplace->backend);
-    *workplace = (gp_workplace){0};
+void gp_place_close(gp_place *place, gp_backend *backend) {
+    backend->ops->release(backend, place->kept.block);
+    gp_keep_close(&place->keep, backend);
+    *place = (gp_place){0};
 }

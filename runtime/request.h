@@ -1,6 +1,6 @@
 /**
- * One request from picture to masks, on the engine's thread: the stages in their order, their memory, and the
- * events that come of them.
+ * One request from picture to masks, on the engine's thread: the stages that are its own, their memory, and
+ * the events that come of them.
  */
 #pragma once
 
@@ -15,26 +15,42 @@ typedef struct gp_question {
     atomic_bool cancelled;
 } gp_question;
 
-/** Memory that requests use one after another; grows to the largest. */
-typedef struct gp_workplace {
-    gp_backend *backend;
-    gp_arena kept;  /* what lives from one stage to the next */
-    gp_arena stage; /* what one stage needs */
-    gp_keep keep;   /* of requests without a session */
-} gp_workplace;
+/** Memory of one request at a time, used again by the next; grows to the largest. */
+typedef struct gp_place {
+    gp_arena kept; /* what lives from one stage to the next */
+    gp_keep keep;  /* of a request without a session */
+} gp_place;
 
-void gp_workplace_close(gp_workplace *workplace);
+void gp_place_close(gp_place *place, gp_backend *backend);
 
-/** Everything that a running request looks at beside its question. */
+/** Everything that running requests look at beside their questions. */
 typedef struct gp_run {
     const gp_model *model;
-    gp_workplace *workplace;
-    gp_keep *keep;               /* the session's; NULL without one */
-    const gp_observer *observer; /* NULL but in parity tests */
+    gp_kv_cache *cache;          /* everybody's keys and values */
+    gp_arena *stage;             /* what one stage needs, whosever it is */
+    const gp_observer *observer; /* NULL but in parity tests, which ask one thing at a time */
     void (*on_warning)(void *user, const char *line);
     void *warning_user;
 } gp_run;
 
-/** Runs the request; its events go to the question's on_event, the final one included, whose type is
- * returned. */
-gp_event_type gp_run_request(const gp_run *run, gp_question *question);
+typedef struct gp_request_state gp_request_state;
+
+/** A request that nothing has been done for. `keep` is its session's, NULL without one. NULL when memory is
+ * out. */
+gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_place *place, gp_keep *keep);
+
+/**
+ * Phase START: preparation and vision. Where the cache lacks pages, nothing has happened yet but the prompt's
+ * tokens, and it is to be called again when others have ended; with `alone`, nobody else holds pages that
+ * will come free, and it fails instead.
+ */
+void gp_request_start(gp_request_state *s, gp_place *place, bool alone);
+
+/** Phase MASKS: grounding and masks. */
+void gp_request_draw(gp_request_state *s);
+
+/** Phase OVER: waits for the device, sends the final event and frees. Returns that event's type. */
+gp_event_type gp_request_close(gp_request_state *s);
+
+/** Empties the stage arena, which then holds at least `bytes`. */
+bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status);

@@ -1,20 +1,36 @@
-/** A request under way, as its stages share it: request.c runs them, request_answer.c is the language
- * model's. */
+/** A request under way, as its stages share it. request.c has the stages that are a request's own, batch.c
+ * those of the language model, which requests go through together; scheduler.c says whose turn it is. */
 #pragma once
 
 #include "runtime/request.h"
 
 /** How a stage ended. */
-typedef enum gp_outcome { GP_OUTCOME_DONE, GP_OUTCOME_FAILED, GP_OUTCOME_CANCELLED } gp_outcome;
+typedef enum gp_outcome {
+    GP_OUTCOME_DONE,
+    GP_OUTCOME_FAILED,
+    GP_OUTCOME_CANCELLED,
+    GP_OUTCOME_WAITS
+} gp_outcome;
+
+/** What comes next for a request. */
+typedef enum gp_phase {
+    GP_PHASE_START,   /* pages for its sequence, preparation, vision */
+    GP_PHASE_PREFILL, /* prompt rows from keep->id_count on */
+    GP_PHASE_DECODE,  /* the last id is to be put through the model */
+    GP_PHASE_MASKS,   /* the text is whole: grounding, masks */
+    GP_PHASE_OVER,    /* ended as `outcome` says; the final event is to come */
+} gp_phase;
 
 /** A request under way. */
-typedef struct gp_request_state {
+struct gp_request_state {
     const gp_run *run;
     const gp_model *model;
     gp_backend *backend;
     gp_question *question;
     const gp_request_options *options;
     gp_status status;
+    gp_phase phase;
+    gp_outcome outcome;
     gp_stage current;
     double stage_start, seconds[GP_STAGE_COUNT];
 
@@ -27,12 +43,13 @@ typedef struct gp_request_state {
     gp_phrase *phrases; /* [phrase_count], texts owned */
     size_t phrase_count;
 
-    gp_keep *keep;        /* the session's, or the one of all that have none */
-    gp_kept_buffers kept; /* in the workplace's kept arena; seg_count rows of seg_hidden are filled */
-    bool prepared;
+    gp_keep *keep;        /* the session's, or its place's */
+    gp_kept_buffers kept; /* in its place's arena; seg_count rows of seg_hidden are filled */
+    size_t kept_bytes;    /* of that arena */
+    bool asked, prepared; /* the prompt is built and the picture divided; memory is there */
 
     gp_mask_picture picture; /* one mask for the caller */
-} gp_request_state;
+};
 
 /** Ends the current stage's clock and starts the next one's. */
 void gp_request_begin(gp_request_state *s, gp_stage stage);
@@ -41,8 +58,5 @@ void gp_request_begin(gp_request_state *s, gp_stage stage);
  * gp_request_state. */
 bool gp_request_step(void *user, int done, int total);
 
-/** Empties the stage arena, which then holds at least `bytes`. */
-bool gp_request_use_stage(gp_request_state *s, size_t bytes);
-
-/** Prompt and answer: ids, text stream and the hidden states of [SEG]. */
-gp_outcome gp_request_answer(gp_request_state *s);
+/** The request is over with that outcome. */
+void gp_request_stop(gp_request_state *s, gp_outcome outcome);

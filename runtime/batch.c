@@ -1,0 +1,224 @@
+#include "runtime/batch.h"
+
+#include "runtime/sampling.h"
+
+#include <string.h>
+
+/** A request's part of a pass: rows of buffers->x from first_row on, positions from first on. */
+typedef struct part {
+    gp_request_state *request;
+    int32_t first_row, rows;
+    int64_t first;
+    bool whole; /* the prompt is through with these */
+} part;
+
+static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
+                    gp_request_state *const *requests, int count);
+static int divide_rows(gp_request_state *const *requests, int count, part *parts);
+static void embed_prompt(const part *p, const gp_language_buffers *buffers);
+static void observe_prefill(const part *p, const gp_language_buffers *buffers);
+static void choose(const gp_run *run, const gp_batch_buffers *buffers, int slot, const gp_request_state *s);
+static void take_token(gp_request_state *s, int32_t id);
+static void end_text(gp_request_state *s);
+
+/* ---- prompts ---- */
+
+void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int count) {
+    const gp_language *language = &run->model->language;
+    gp_backend *backend = run->model->backend;
+    part parts[GP_REQUESTS_MAX];
+    gp_sequence sequences[GP_REQUESTS_MAX];
+    int32_t ids[GP_REQUESTS_MAX];
+    gp_batch_buffers buffers;
+    int taking = divide_rows(requests, count, parts), whole = 0;
+    int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;
+    if (!lay_out(run, rows, taking, &buffers, requests, taking)) return;
+    for (int i = 0; i < taking; i++) {
+        const part *p = &parts[i];
+        sequences[i] =
+            (gp_sequence){p->first_row, p->rows, (int32_t)p->first, p->request->keep->table.device_pages};
+        embed_prompt(p, &buffers.language);
+    }
+    gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, false);
+    for (int i = 0; i < taking; i++) {
+        gp_request_state *s = parts[i].request;
+        gp_keep_prompt(s->keep, &s->prompt, parts[i].first + parts[i].rows);
+        observe_prefill(&parts[i], &buffers.language);
+        if (!parts[i].whole) continue;
+        gp_language_final(language, backend, &buffers.language, parts[i].first_row + parts[i].rows - 1, 1);
+        gp_language_logits(language, backend, &buffers.language, 1, false, buffers.logits);
+        choose(run, &buffers, whole++, s);
+    }
+    if (whole > 0) backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    for (int i = 0, next = 0; i < taking; i++) {
+        gp_request_state *s = parts[i].request;
+        int32_t id = parts[i].whole ? ids[next++] : 0;
+        if (!gp_request_step(s, (int)(parts[i].first + parts[i].rows), s->prompt_tokens)) {
+            gp_request_stop(s, GP_OUTCOME_CANCELLED);
+        } else if (parts[i].whole) {
+            gp_request_begin(s, GP_STAGE_DECODE);
+            s->phase = GP_PHASE_DECODE;
+            take_token(s, id);
+        }
+    }
+}
+
+/** The next rows of the first requests; returns how many requests have any. */
+static int divide_rows(gp_request_state *const *requests, int count, part *parts) {
+    int32_t used = 0;
+    int taking = 0;
+    for (; taking < count && used < GP_PREFILL_ROWS; taking++) {
+        gp_request_state *s = requests[taking];
+        int64_t first = s->keep->id_count, left = s->prompt_tokens - first;
+        int32_t room = GP_PREFILL_ROWS - used, rows = left < room ? (int32_t)left : room;
+        parts[taking] = (part){s, used, rows, first, rows == left};
+        used += rows;
+    }
+    return taking;
+}
+
+/** Puts the part's rows into buffers->x and says which are the image's. */
+static void embed_prompt(const part *p, const gp_language_buffers *buffers) {
+    const gp_request_state *s = p->request;
+    const gp_ops *ops = s->backend->ops;
+    int64_t hidden = s->model->config.language.hidden_size, last = p->first + p->rows;
+    int64_t starts[4] = {0, (int64_t)s->prompt.before.count,
+                         (int64_t)s->prompt.before.count + s->division.image_tokens, s->prompt_tokens};
+    const int32_t *ids[3] = {s->prompt.before.ids, NULL, s->prompt.after.ids};
+    for (int i = 0; i < 3; i++) {
+        int64_t begin = starts[i] > p->first ? starts[i] : p->first;
+        int64_t end = starts[i + 1] < last ? starts[i + 1] : last, row = p->first_row + begin - p->first;
+        if (begin >= end) continue;
+        float *x = buffers->x + row * hidden;
+        uint8_t flags[GP_PREFILL_ROWS];
+        memset(flags, i == 1, (size_t)(end - begin));
+        ops->upload(s->backend, buffers->image_row + row, flags, (size_t)(end - begin));
+        if (i == 1) {
+            ops->copy(s->backend, x, s->keep->seen.image_tokens + (begin - starts[1]) * hidden,
+                      (size_t)((end - begin) * hidden) * sizeof(float));
+        } else {
+            ops->upload(s->backend, buffers->ids + row, ids[i] + (begin - starts[i]),
+                        (size_t)(end - begin) * sizeof(int32_t));
+            ops->embed(s->backend,
+                       &(gp_embed){s->model->language.embeddings, buffers->ids + row, end - begin, x});
+        }
+    }
+}
+
+/** The observer sees the final norm's rows and the logits of the whole prompt; the answer needs the last
+ * row's alone. */
+static void observe_prefill(const part *p, const gp_language_buffers *buffers) {
+    const gp_request_state *s = p->request;
+    const gp_language *language = &s->model->language;
+    if (s->run->observer == NULL) return;
+    gp_language_final(language, s->backend, buffers, p->first_row, p->rows);
+    gp_observe(s->run->observer, s->backend, "hidden", buffers->final, p->first, p->rows,
+               language->config.hidden_size);
+    float *logits = s->backend->ops->allocate(s->backend, (size_t)(p->rows * language->config.vocab_size) *
+                                                              sizeof *logits);
+    if (logits == NULL) return;
+    gp_language_logits(language, s->backend, buffers, p->rows, false, logits);
+    gp_observe(s->run->observer, s->backend, "logits", logits, p->first, p->rows,
+               language->config.vocab_size);
+    s->backend->ops->release(s->backend, logits);
+}
+
+/* ---- answers ---- */
+
+/**
+ * The hidden state that makes a mask is that of the position whose input is [SEG]: one step after it was
+ * chosen, and one step more than the answer needs where [SEG] is the last token allowed.
+ */
+void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count) {
+    const gp_language *language = &run->model->language;
+    gp_backend *backend = run->model->backend;
+    const gp_ops *ops = backend->ops;
+    const int64_t hidden = language->config.hidden_size, vocabulary = language->config.vocab_size;
+    const uint8_t text_rows[GP_REQUESTS_MAX] = {0};
+    gp_sequence sequences[GP_REQUESTS_MAX];
+    int32_t ids[GP_REQUESTS_MAX];
+    gp_batch_buffers buffers;
+    if (!lay_out(run, count, count, &buffers, requests, count)) return;
+    for (int i = 0; i < count; i++) {
+        const gp_request_state *s = requests[i];
+        ids[i] = s->ids[s->id_count - 1];
+        sequences[i] = (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->keep->table.device_pages};
+    }
+    ops->upload(backend, buffers.language.image_row, text_rows, (size_t)count);
+    ops->upload(backend, buffers.language.ids, ids, (size_t)count * sizeof *ids);
+    ops->embed(backend, &(gp_embed){language->embeddings, buffers.language.ids, count, buffers.language.x});
+    gp_language_forward(language, backend, &buffers.language, count, sequences, count, run->cache, true);
+    gp_language_final(language, backend, &buffers.language, 0, count);
+    gp_language_logits(language, backend, &buffers.language, count, true, buffers.logits);
+    for (int i = 0; i < count; i++) {
+        gp_request_state *s = requests[i];
+        gp_keep_token(s->keep, ids[i]);
+        if (ids[i] == s->model->seg_token)
+            ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
+                      buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
+        gp_batch_buffers own = buffers;
+        own.logits += i * vocabulary;
+        choose(run, &own, i, s);
+    }
+    ops->download(backend, ids, buffers.tokens, (size_t)count * sizeof *ids);
+    for (int i = 0; i < count; i++) {
+        if (requests[i]->id_count == requests[i]->max_new_tokens)
+            end_text(requests[i]); /* the step was for its [SEG] */
+        else
+            take_token(requests[i], ids[i]);
+    }
+}
+
+/** The next token by the request's sampling, from the first row of buffers->logits, into tokens[slot]. */
+static void choose(const gp_run *run, const gp_batch_buffers *buffers, int slot, const gp_request_state *s) {
+    const gp_sampling *sampling = &s->options->sampling;
+    gp_backend *backend = run->model->backend;
+    backend->ops->sample(backend, &(gp_sample){.logits = buffers->logits,
+                                               .count = run->model->config.language.vocab_size,
+                                               .temperature = sampling->temperature,
+                                               .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
+                                               .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                                               .order = buffers->order,
+                                               .token = buffers->tokens + slot});
+}
+
+static void emit_text(gp_request_state *s, const char *text) {
+    if (text[0] == '\0') return;
+    gp_event event = {.type = GP_EVENT_TEXT, .text = {text, strlen(text), s->id_count}};
+    s->options->on_event(s->options->user, &event);
+}
+
+/** A token of the answer: its text to the caller, and whether the answer ends with it. */
+static void take_token(gp_request_state *s, int32_t id) {
+    s->ids[s->id_count++] = id;
+    if (id == s->model->config.language.eos_token_id) {
+        end_text(s);
+        return;
+    }
+    emit_text(s, gp_text_stream_push(s->stream, id));
+    if (!gp_request_step(s, s->id_count, s->max_new_tokens))
+        gp_request_stop(s, GP_OUTCOME_CANCELLED);
+    else if (s->id_count == s->max_new_tokens && id != s->model->seg_token)
+        end_text(s);
+}
+
+static void end_text(gp_request_state *s) {
+    emit_text(s, gp_text_stream_finish(s->stream));
+    s->phase = GP_PHASE_MASKS;
+}
+
+/** Buffers for a pass; where there is no memory, all that take part in it fail. */
+static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
+                    gp_request_state *const *requests, int count) {
+    gp_arena measure = {0};
+    gp_status status = {0};
+    gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
+    bool done = gp_run_use_stage(run, measure.peak, &status);
+    if (done) gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
+    for (int i = 0; i < count && !done; i++) {
+        gp_fail(&requests[i]->status, "%s", status.message);
+        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
+    }
+    gp_status_clear(&status);
+    return done;
+}

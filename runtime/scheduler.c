@@ -1,0 +1,100 @@
+#include "runtime/scheduler.h"
+
+#include "kernels/base/memory.h"
+#include "runtime/batch.h"
+
+#include <string.h>
+
+bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, int limit, int32_t pages,
+                       gp_status *status) {
+    const gp_language *language = &model->language;
+    *scheduler = (gp_scheduler){.limit = limit};
+    scheduler->run = (gp_run){.model = model, .cache = &scheduler->cache, .stage = &scheduler->stage};
+    scheduler->places = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->places);
+    scheduler->taken = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->taken);
+    scheduler->running = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->running);
+    bool done = scheduler->places != NULL && scheduler->taken != NULL && scheduler->running != NULL;
+    if (!done) gp_fail(status, "no memory for %d requests", limit);
+    if (done && pages > 0) {
+        done = gp_kv_cache_open(&scheduler->cache, model->backend, language->config.num_hidden_layers,
+                                language->config.num_key_value_heads, language->head_dim, pages, status);
+        scheduler->cache.page_limit = pages;
+    }
+    if (!done) gp_scheduler_close(scheduler);
+    return done;
+}
+
+void gp_scheduler_close(gp_scheduler *scheduler) {
+    if (scheduler->run.model == NULL) return;
+    gp_backend *backend = scheduler->run.model->backend;
+    for (int i = 0; i < scheduler->limit && scheduler->places != NULL; i++)
+        gp_place_close(&scheduler->places[i], backend);
+    backend->ops->release(backend, scheduler->stage.block);
+    if (scheduler->cache.backend != NULL) gp_kv_cache_close(&scheduler->cache);
+    gp_free(scheduler->places);
+    gp_free(scheduler->taken);
+    gp_free(scheduler->running);
+    *scheduler = (gp_scheduler){0};
+}
+
+bool gp_scheduler_add(gp_scheduler *scheduler, gp_question *question, gp_keep *keep, void *owner) {
+    int place = 0;
+    while (scheduler->taken[place]) place++;
+    gp_request_state *state = gp_request_open(&scheduler->run, question, &scheduler->places[place], keep);
+    if (state == NULL) return false;
+    scheduler->taken[place] = true;
+    scheduler->running[scheduler->count++] = (gp_running){state, &scheduler->places[place], owner};
+    return true;
+}
+
+/** The running requests in a phase, in their order. */
+static int in_phase(const gp_scheduler *scheduler, gp_phase phase, gp_request_state **found) {
+    int count = 0;
+    for (int i = 0; i < scheduler->count; i++)
+        if (scheduler->running[i].state->phase == phase) found[count++] = scheduler->running[i].state;
+    return count;
+}
+
+static gp_running *first_in(gp_scheduler *scheduler, gp_phase phase) {
+    for (int i = 0; i < scheduler->count; i++)
+        if (scheduler->running[i].state->phase == phase) return &scheduler->running[i];
+    return NULL;
+}
+
+/** The final events of those that are over, and their places free again. */
+static void close_ended(gp_scheduler *scheduler, void (*ended)(void *user, void *owner, gp_event_type final),
+                        void *user) {
+    int kept = 0;
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_running one = scheduler->running[i];
+        if (one.state->phase != GP_PHASE_OVER) {
+            scheduler->running[kept++] = one;
+            continue;
+        }
+        gp_event_type final = gp_request_close(one.state);
+        gp_keep_forget(&one.place->keep);
+        scheduler->taken[one.place - scheduler->places] = false;
+        ended(user, one.owner, final);
+    }
+    scheduler->count = kept;
+}
+
+void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void *owner, gp_event_type final),
+                        void *user) {
+    gp_request_state *found[GP_REQUESTS_MAX];
+    const gp_run *run = &scheduler->run;
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_request_state *s = scheduler->running[i].state;
+        if (atomic_load(&s->question->cancelled)) gp_request_stop(s, GP_OUTCOME_CANCELLED);
+    }
+    /* Before this one, all have begun: they hold pages that come free. */
+    gp_running *next = first_in(scheduler, GP_PHASE_START);
+    if (next != NULL) gp_request_start(next->state, next->place, next == scheduler->running);
+    int count = in_phase(scheduler, GP_PHASE_PREFILL, found);
+    if (count > 0) gp_batch_prefill(run, found, count);
+    count = in_phase(scheduler, GP_PHASE_DECODE, found);
+    if (count > 0) gp_batch_decode(run, found, count);
+    next = first_in(scheduler, GP_PHASE_MASKS);
+    if (next != NULL) gp_request_draw(next->state);
+    close_ended(scheduler, ended, user);
+}

@@ -1,0 +1,210 @@
+/**
+ * test_scheduler MODEL: requests that run at the same time. Each gets the bits that it gets alone, whatever
+ * the company, the order of coming and the room for keys and values; waits end; what is cancelled or fails
+ * does so alone, with one final event; and nothing is left behind.
+ */
+#include "tests/unit/runtime/asking.h"
+
+#include <unistd.h>
+
+enum { QUESTIONS = 12, TOGETHER = 64 };
+
+static uint64_t seed;
+
+/** Questions about pictures of several sizes, of several lengths, greedy and drawn. */
+static gp_request_options question(int i, const gp_image *images) {
+    static const char *const prompts[] = {"Describe the scene.", "Where is the road?",
+                                          "Segment the river and the large building at the top left."};
+    gp_request_options options = {.image = images[i % 3],
+                                  .prompt = prompts[(i / 3) % 3],
+                                  .max_new_tokens = 6 + 5 * (i % 4),
+                                  .crops = 1 + (i % 6 == 5)};
+    if (i % 5 == 4) options.sampling = (gp_sampling){3, 0.9f, (uint64_t)i};
+    return options;
+}
+
+static gp_engine *open_for(const char *model, int threads, int requests, int64_t cache_tokens) {
+    gp_status status = {0};
+    gp_engine *engine = gp_engine_open(&(gp_engine_options){.model = model,
+                                                            .device = GP_DEVICE_CPU,
+                                                            .threads = threads,
+                                                            .requests = requests,
+                                                            .cache_tokens = cache_tokens},
+                                       &status);
+    REQUIRE(engine != NULL, "%s", status.message);
+    return engine;
+}
+
+static void test_company(const char *model, const gp_image *images) {
+    static heard alone[QUESTIONS], answers[TOGETHER];
+    gp_request *requests[TOGETHER];
+    int which[TOGETHER];
+    uint64_t state = seed;
+    gp_engine *single = open_for(model, 1, 0, 0);
+    for (int i = 0; i < QUESTIONS; i++) {
+        ask(single, question(i, images), &alone[i]);
+        REQUIRE(alone[i].final == GP_EVENT_DONE, "%s", alone[i].error);
+    }
+    int64_t longest = 0;
+    for (int i = 0; i < QUESTIONS; i++) {
+        int64_t tokens = alone[i].prompt_tokens + question(i, images).max_new_tokens;
+        longest = tokens > longest ? tokens : longest;
+    }
+    gp_engine_close(single);
+    const struct {
+        int threads, requests;
+        int64_t cache_tokens;
+    } rooms[] = {{2, 64, 0}, {1, 7, 0}, {2, 16, 3 * longest}, {2, 64, longest}};
+    for (size_t room = 0; room < sizeof rooms / sizeof *rooms; room++) {
+        gp_engine *engine =
+            open_for(model, rooms[room].threads, rooms[room].requests, rooms[room].cache_tokens);
+        int count = room == 0 ? TOGETHER : TOGETHER / 8;
+        for (int i = 0; i < count; i++) {
+            which[i] = (int)(random_bits(&state) % QUESTIONS);
+            requests[i] = submit(engine, question(which[i], images), &answers[i]);
+            if (random_bits(&state) % 4 == 0) usleep((useconds_t)(random_bits(&state) % 3000));
+        }
+        for (int i = 0; i < count; i++) {
+            gp_request_release(requests[i]);
+            CHECK(answers[i].finals == 1 && !answers[i].after_final && answers[i].final == GP_EVENT_DONE,
+                  "room %zu, request %d: %d finals, the last %d: %s", room, i, answers[i].finals,
+                  answers[i].final, answers[i].error);
+            CHECK(same_answer(&answers[i], &alone[which[i]]),
+                  "room %zu, request %d, question %d: \"%s\", alone \"%s\"", room, i, which[i],
+                  answers[i].text, alone[which[i]].text);
+        }
+        gp_engine_close(engine);
+    }
+}
+
+/** Some are cancelled at any moment, some cannot be answered: the others do not notice. */
+static void test_faults(const char *model, const gp_image *images) {
+    static heard alone[QUESTIONS], answers[TOGETHER];
+    gp_request *requests[TOGETHER];
+    uint64_t state = seed + 1;
+    enum { COUNT = TOGETHER / 2 };
+    gp_engine *engine = open_for(model, 2, 16, 4000);
+    for (int i = 0; i < QUESTIONS; i++) ask(engine, question(i, images), &alone[i]);
+    for (int i = 0; i < COUNT; i++) {
+        gp_request_options options = question(i % QUESTIONS, images);
+        if (i % 7 == 3) options.max_new_tokens = 4090; /* beyond the context */
+        if (i % 7 == 5) options.prompt = "a <ImageHere> b <ImageHere>";
+        answers[i].cancel_after = i % 7 == 1 ? 1 + i % 3 : 0;
+        requests[i] = submit(engine, options, &answers[i]);
+        if (i % 7 == 2 && random_bits(&state) % 2 == 0) usleep((useconds_t)(random_bits(&state) % 4000));
+        if (i % 7 == 2) gp_request_cancel(requests[i]);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        gp_event_type end = gp_request_wait(requests[i]);
+        gp_request_release(requests[i]);
+        CHECK(answers[i].finals == 1 && !answers[i].after_final, "request %d: %d finals", i,
+              answers[i].finals);
+        if (i % 7 == 3 || i % 7 == 5)
+            CHECK(end == GP_EVENT_ERROR, "request %d cannot be answered: %d", i, end);
+        else if (i % 7 == 1 || i % 7 == 2)
+            CHECK(end == GP_EVENT_CANCELLED || end == GP_EVENT_DONE, "request %d: %d, %s", i, end,
+                  answers[i].error);
+        else
+            CHECK(end == GP_EVENT_DONE && same_answer(&answers[i], &alone[i % QUESTIONS]),
+                  "request %d: %d \"%s\" %s", i, end, answers[i].text, answers[i].error);
+    }
+    gp_engine_close(engine);
+}
+
+/** More than the cache will ever hold is refused with the numbers; so is what open sessions leave no room
+ * for. */
+static void test_room(const char *model, const gp_image *images) {
+    static heard all;
+    gp_status status = {0};
+    gp_engine *engine = open_for(model, 2, 4, 640);
+    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = 700}, &all);
+    CHECK(all.final == GP_EVENT_ERROR && strstr(all.error, "there are 10") != NULL, "%s", all.error);
+    gp_session *session = gp_session_open(engine, &images[0], &status);
+    ask(engine, (gp_request_options){.session = session, .crops = 1, .max_new_tokens = 300}, &all);
+    CHECK(all.final == GP_EVENT_DONE, "%s", all.error);
+    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = 300}, &all);
+    CHECK(all.final == GP_EVENT_ERROR && strstr(all.error, "sessions") != NULL, "%s", all.error);
+    gp_session_close(session);
+    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = 300}, &all);
+    CHECK(all.final == GP_EVENT_DONE, "%s", all.error);
+    gp_engine_close(engine);
+    CHECK(gp_engine_open(&(gp_engine_options){.model = model, .requests = 65}, &status) == NULL &&
+              strstr(status.message, "65"),
+          "%s", gp_status_message(&status));
+    gp_status_clear(&status);
+}
+
+/** Several sessions at once, several questions to each in their order. */
+static void test_sessions(const char *model, const gp_image *images) {
+    enum { SESSIONS = 3, EACH = 4 };
+    static heard alone[SESSIONS][EACH], answers[SESSIONS][EACH];
+    gp_request *requests[SESSIONS][EACH];
+    gp_session *sessions[SESSIONS];
+    gp_engine *engine = open_for(model, 2, 8, 0);
+    for (int i = 0; i < SESSIONS; i++) {
+        for (int k = 0; k < EACH; k++) {
+            gp_request_options options = question(i + 3 * k, images);
+            options.crops = 1;
+            ask(engine, options, &alone[i][k]);
+        }
+        sessions[i] = gp_session_open(engine, &images[i], NULL);
+    }
+    for (int k = 0; k < EACH; k++)
+        for (int i = 0; i < SESSIONS; i++) {
+            gp_request_options options = question(i + 3 * k, images);
+            options.crops = 1;
+            options.session = sessions[i];
+            requests[i][k] = submit(engine, options, &answers[i][k]);
+        }
+    for (int i = 0; i < SESSIONS; i++) {
+        for (int k = 0; k < EACH; k++) {
+            gp_request_release(requests[i][k]);
+            CHECK(same_answer(&alone[i][k], &answers[i][k]), "session %d, question %d: \"%s\", alone \"%s\"",
+                  i, k, answers[i][k].text, alone[i][k].text);
+        }
+        gp_session_close(sessions[i]);
+    }
+    gp_engine_close(engine);
+}
+
+static void count_final(void *user, const gp_event *event) {
+    if (event->type == GP_EVENT_DONE || event->type == GP_EVENT_ERROR || event->type == GP_EVENT_CANCELLED)
+        ++*(int *)user;
+}
+
+/** Thousands queued and the engine closed: each has its one final event. */
+static void test_crowd(const char *model, const gp_image *images) {
+    enum { CROWD = 10000 };
+    gp_request **requests = gp_allocate_zeroed(CROWD, sizeof(gp_request *));
+    REQUIRE(requests != NULL, "no memory");
+    gp_status status = {0};
+    gp_engine *engine = open_for(model, 2, 8, 0);
+    static int finals;
+    for (int i = 0; i < CROWD; i++) {
+        gp_request_options options = {
+            .image = images[0], .prompt = "x", .crops = 1, .max_new_tokens = 2, .user = &finals};
+        options.on_event = count_final;
+        requests[i] = gp_submit(engine, &options, &status);
+        REQUIRE(requests[i] != NULL, "%s", status.message);
+    }
+    gp_engine_close(engine);
+    CHECK(finals == CROWD, "%d final events of %d", finals, CROWD);
+    for (int i = 0; i < CROWD; i++) gp_request_release(requests[i]);
+    gp_free(requests);
+}
+
+int main(int count, char **arguments) {
+    REQUIRE(count == 2, "usage: test_scheduler MODEL");
+    seed = fresh_seed();
+    gp_image images[3] = {test_picture(120, 90), test_picture(64, 200), test_picture(257, 131)};
+    size_t before = gp_memory_observe().live_bytes;
+    test_company(arguments[1], images);
+    test_faults(arguments[1], images);
+    test_room(arguments[1], images);
+    test_sessions(arguments[1], images);
+    test_crowd(arguments[1], images);
+    CHECK(gp_memory_observe().live_bytes == before, "%zu bytes are left behind",
+          gp_memory_observe().live_bytes - before);
+    for (int i = 0; i < 3; i++) gp_free((void *)images[i].pixels);
+    return check_done();
+}
