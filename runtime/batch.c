@@ -36,13 +36,13 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
     for (int i = 0; i < taking; i++) {
         const part *p = &parts[i];
         sequences[i] =
-            (gp_sequence){p->first_row, p->rows, (int32_t)p->first, p->request->keep->table.device_pages};
+            (gp_sequence){p->first_row, p->rows, (int32_t)p->first, p->request->sequence->table.device_pages};
         embed_prompt(p, &buffers.language);
     }
     gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, false);
     for (int i = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
-        gp_keep_prompt(s->keep, &s->prompt, parts[i].first + parts[i].rows);
+        gp_kept_prompt(s->sequence, &s->prompt, &s->division, parts[i].first + parts[i].rows);
         observe_prefill(&parts[i], &buffers.language);
         if (!parts[i].whole) continue;
         gp_language_final(language, backend, &buffers.language, parts[i].first_row + parts[i].rows - 1, 1);
@@ -56,6 +56,7 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
         if (!gp_request_step(s, (int)(parts[i].first + parts[i].rows), s->prompt_tokens)) {
             gp_request_stop(s, GP_OUTCOME_CANCELLED);
         } else if (parts[i].whole) {
+            if (s->options->session != NULL) gp_kept_share(s->sequence, s->keep);
             gp_request_begin(s, GP_STAGE_DECODE);
             s->phase = GP_PHASE_DECODE;
             take_token(s, id);
@@ -69,7 +70,7 @@ static int divide_rows(gp_request_state *const *requests, int count, part *parts
     int taking = 0;
     for (; taking < count && used < GP_PREFILL_ROWS; taking++) {
         gp_request_state *s = requests[taking];
-        int64_t first = s->keep->id_count, left = s->prompt_tokens - first;
+        int64_t first = s->sequence->id_count, left = s->prompt_tokens - first;
         int32_t room = GP_PREFILL_ROWS - used, rows = left < room ? (int32_t)left : room;
         parts[taking] = (part){s, used, rows, first, rows == left};
         used += rows;
@@ -142,7 +143,8 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
     for (int i = 0; i < count; i++) {
         const gp_request_state *s = requests[i];
         ids[i] = s->ids[s->id_count - 1];
-        sequences[i] = (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->keep->table.device_pages};
+        sequences[i] =
+            (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->sequence->table.device_pages};
     }
     ops->upload(backend, buffers.language.image_row, text_rows, (size_t)count);
     ops->upload(backend, buffers.language.ids, ids, (size_t)count * sizeof *ids);
@@ -152,7 +154,7 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
     gp_language_logits(language, backend, &buffers.language, count, true, buffers.logits);
     for (int i = 0; i < count; i++) {
         gp_request_state *s = requests[i];
-        gp_keep_token(s->keep, ids[i]);
+        gp_kept_token(s->sequence, ids[i]);
         if (ids[i] == s->model->seg_token)
             ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
                       buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));

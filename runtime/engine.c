@@ -27,7 +27,6 @@ struct gp_session {
     gp_engine *engine;
     gp_image image;
     gp_keep keep; /* touched by the engine's thread alone */
-    bool busy;    /* one of its requests runs; likewise */
 
     /* Guarded by the engine's mutex. */
     int requests; /* queued or running */
@@ -194,39 +193,21 @@ static void request_ended(void *user, void *owner, gp_event_type final) {
     gp_request *request = owner;
     gp_session *session = request->question.options.session;
     pthread_mutex_lock(&engine->mutex);
-    if (session != NULL) {
-        session->busy = false;
-        session->requests--;
-    }
+    if (session != NULL) session->requests--;
     forget_request(request);
     pthread_mutex_unlock(&engine->mutex);
     finish_request(request, final);
-}
-
-/** Takes the first request off the queue whose session does not run another; NULL where there is none. The
- * mutex is held. */
-static gp_request *next_request(gp_engine *engine) {
-    gp_request **link = &engine->first, *before = NULL;
-    while (*link != NULL && (*link)->question.options.session != NULL &&
-           (*link)->question.options.session->busy) {
-        before = *link;
-        link = &(*link)->next;
-    }
-    gp_request *request = *link;
-    if (request == NULL) return NULL;
-    *link = request->next;
-    if (engine->last == request) engine->last = before;
-    return request;
 }
 
 /** Lets queued requests run while there is room. The mutex is held, but not while a final event is sent. */
 static void admit(gp_engine *engine) {
     gp_scheduler *scheduler = &engine->scheduler;
     while (scheduler->count < scheduler->limit) {
-        gp_request *request = next_request(engine);
+        gp_request *request = engine->first;
         if (request == NULL) return;
+        engine->first = request->next;
+        if (engine->first == NULL) engine->last = NULL;
         gp_session *session = request->question.options.session;
-        if (session != NULL) session->busy = true;
         if (gp_scheduler_add(scheduler, &request->question, session != NULL ? &session->keep : NULL, request))
             continue;
         const gp_request_options *options = &request->question.options;

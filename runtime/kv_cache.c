@@ -162,11 +162,15 @@ bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t 
     return true;
 }
 
-void gp_page_table_release(gp_page_table *table, gp_kv_cache *cache) {
-    while (table->count > 0) {
+void gp_page_table_trim(gp_page_table *table, gp_kv_cache *cache, int64_t tokens) {
+    while (table->count > gp_pages_for(tokens)) {
         int32_t page = table->pages[--table->count];
         if (--cache->references[page] == 0) cache->free_pages[cache->free_count++] = page;
     }
+}
+
+void gp_page_table_release(gp_page_table *table, gp_kv_cache *cache) {
+    gp_page_table_trim(table, cache, 0);
 }
 
 static void upload_pages(gp_page_table *table, const gp_kv_cache *cache, int32_t first) {

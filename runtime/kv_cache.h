@@ -65,6 +65,9 @@ bool gp_page_table_reserve(gp_page_table *table, gp_kv_cache *cache, int64_t tok
 bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t tokens, gp_page_table *fork,
                         gp_status *status);
 
+/** Gives pages back that hold none of the first `tokens` positions. */
+void gp_page_table_trim(gp_page_table *table, gp_kv_cache *cache, int64_t tokens);
+
 /** Gives all pages back; the table is empty. */
 void gp_page_table_release(gp_page_table *table, gp_kv_cache *cache);
 

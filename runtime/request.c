@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-static gp_outcome prepare(gp_request_state *s, gp_place *place, bool alone);
+static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company company);
 static gp_outcome see(gp_request_state *s);
 static gp_outcome ground(gp_request_state *s);
 static gp_outcome draw(gp_request_state *s);
@@ -24,6 +24,7 @@ gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_p
                             .question = question,
                             .options = &question->options,
                             .keep = keep != NULL ? keep : &place->keep,
+                            .sequence = &place->sequence,
                             .current = GP_STAGE_COUNT};
     if (keep == NULL) gp_keep_forget(s->keep);
     return s;
@@ -34,15 +35,14 @@ void gp_request_stop(gp_request_state *s, gp_outcome outcome) {
     s->outcome = outcome;
 }
 
-void gp_request_start(gp_request_state *s, gp_place *place, bool alone) {
-    gp_outcome end = prepare(s, place, alone);
+void gp_request_start(gp_request_state *s, gp_place *place, gp_company company) {
+    gp_outcome end = prepare(s, place, company);
     if (end == GP_OUTCOME_WAITS) return;
     if (end == GP_OUTCOME_DONE) end = see(s);
     if (end != GP_OUTCOME_DONE) {
         gp_request_stop(s, end);
         return;
     }
-    gp_keep_common(s->keep, &s->prompt);
     gp_request_begin(s, GP_STAGE_PREFILL);
     s->phase = GP_PHASE_PREFILL;
 }
@@ -58,6 +58,13 @@ void gp_request_draw(gp_request_state *s) {
 
 gp_event_type gp_request_close(gp_request_state *s) {
     gp_outcome end = finish(s, s->outcome);
+    if (s->began) {
+        s->keep->running--;
+        if (end == GP_OUTCOME_FAILED)
+            gp_kept_release(s->sequence);
+        else
+            gp_kept_end(s->sequence, s->keep);
+    }
     gp_request_begin(s, GP_STAGE_COUNT);
     gp_event event = {.type = end == GP_OUTCOME_FAILED ? GP_EVENT_ERROR : GP_EVENT_CANCELLED};
     if (end == GP_OUTCOME_DONE) {
@@ -119,12 +126,15 @@ static bool ask(gp_request_state *s) {
     return s->asked;
 }
 
-/** Pages for the whole sequence, so that it never waits for one in its middle. */
-static gp_outcome find_pages(gp_request_state *s, bool alone) {
+/** Begins the request's sequence, with pages for all of it, so that it never waits for one in its middle. */
+static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
     const gp_language *language = &s->model->language;
     gp_kv_cache *cache = s->run->cache;
     int64_t tokens = (int64_t)s->prompt_tokens + s->max_new_tokens;
-    int32_t pages = gp_pages_for(tokens), missing = gp_keep_missing_pages(s->keep, tokens);
+    int64_t common = gp_kept_common(&s->keep->last, &s->prompt, &s->division);
+    int32_t pages = gp_pages_for(tokens), missing = gp_kept_missing_pages(s->keep, common, tokens);
+    if (company.prefilling && common < (int64_t)s->prompt.before.count + s->division.image_tokens)
+        return GP_OUTCOME_WAITS;
     if (cache->page_limit > 0 && pages > cache->page_limit) {
         gp_fail(&s->status, "%lld positions need %d pages of keys and values; there are %d",
                 (long long)tokens, pages, cache->page_limit);
@@ -135,27 +145,30 @@ static gp_outcome find_pages(gp_request_state *s, bool alone) {
                           language->config.num_key_value_heads, language->head_dim, missing, &s->status))
         return GP_OUTCOME_FAILED;
     if (!gp_kv_cache_provide(cache, missing, &s->status)) {
-        if (!alone && !gp_failed(&s->status)) return GP_OUTCOME_WAITS;
+        if (!company.alone && !gp_failed(&s->status)) return GP_OUTCOME_WAITS;
         if (!gp_failed(&s->status))
-            gp_fail(
-                &s->status,
-                "%lld positions need %d more pages of keys and values; %d of %d are free, sessions hold the "
-                "others",
-                (long long)tokens, missing, cache->free_count, cache->page_limit);
+            gp_fail(&s->status,
+                    "%lld positions need %d more pages of keys and values; %d of %d are free, sessions hold "
+                    "the others",
+                    (long long)tokens, missing, cache->free_count, cache->page_limit);
         return GP_OUTCOME_FAILED;
     }
-    return gp_keep_prepare_sequence(s->keep, cache, tokens, &s->status) ? GP_OUTCOME_DONE : GP_OUTCOME_FAILED;
+    if (!gp_kept_begin(s->sequence, s->keep, cache, common, tokens, &s->status)) return GP_OUTCOME_FAILED;
+    s->began = true;
+    s->keep->running++;
+    return GP_OUTCOME_DONE;
 }
 
-static gp_outcome prepare(gp_request_state *s, gp_place *place, bool alone) {
+static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company company) {
     const gp_request_options *options = s->options;
     gp_arena measure = {0}, *arena = &place->kept;
     int width = options->image.width, height = options->image.height;
     if (!s->asked && !ask(s)) return GP_OUTCOME_FAILED;
+    if (!gp_keep_admits(s->keep, &s->division)) return GP_OUTCOME_WAITS;
     if (!gp_keep_prepare_picture(s->keep, s->model, width, height, &s->division, &s->status))
         return GP_OUTCOME_FAILED;
-    gp_outcome pages = find_pages(s, alone);
-    if (pages != GP_OUTCOME_DONE) return pages;
+    gp_outcome begun = begin_sequence(s, company);
+    if (begun != GP_OUTCOME_DONE) return begun;
     s->ids = gp_allocate((size_t)s->max_new_tokens * sizeof *s->ids);
     if (s->ids == NULL) {
         gp_fail(&s->status, "no memory for %d tokens", s->max_new_tokens);
@@ -385,5 +398,6 @@ bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
 void gp_place_close(gp_place *place, gp_backend *backend) {
     backend->ops->release(backend, place->kept.block);
     gp_keep_close(&place->keep, backend);
+    gp_kept_close(&place->sequence);
     *place = (gp_place){0};
 }

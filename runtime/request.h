@@ -17,8 +17,9 @@ typedef struct gp_question {
 
 /** Memory of one request at a time, used again by the next; grows to the largest. */
 typedef struct gp_place {
-    gp_arena kept; /* what lives from one stage to the next */
-    gp_keep keep;  /* of a request without a session */
+    gp_arena kept;             /* what lives from one stage to the next */
+    gp_keep keep;              /* of a request without a session */
+    gp_kept_sequence sequence; /* the request's */
 } gp_place;
 
 void gp_place_close(gp_place *place, gp_backend *backend);
@@ -39,12 +40,19 @@ typedef struct gp_request_state gp_request_state;
  * out. */
 gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_place *place, gp_keep *keep);
 
+/** What else runs, for a request that is to start. */
+typedef struct gp_company {
+    bool alone;      /* nobody else holds pages that will come free */
+    bool prefilling; /* the prompt of another request of the session is on its way, and may have what this one
+                        begins with */
+} gp_company;
+
 /**
- * Phase START: preparation and vision. Where the cache lacks pages, nothing has happened yet but the prompt's
- * tokens, and it is to be called again when others have ended; with `alone`, nobody else holds pages that
- * will come free, and it fails instead.
+ * Phase START: preparation and vision. Where it has to wait for others (pages, another division of the
+ * picture, the beginning that a prompt of the session will have computed), nothing has happened but the
+ * prompt's tokens; it is to be called again in a later round.
  */
-void gp_request_start(gp_request_state *s, gp_place *place, bool alone);
+void gp_request_start(gp_request_state *s, gp_place *place, gp_company company);
 
 /** Phase MASKS: grounding and masks. */
 void gp_request_draw(gp_request_state *s);

@@ -43,10 +43,13 @@ struct gp_request_state {
     gp_phrase *phrases; /* [phrase_count], texts owned */
     size_t phrase_count;
 
-    gp_keep *keep;        /* the session's, or its place's */
-    gp_kept_buffers kept; /* in its place's arena; seg_count rows of seg_hidden are filled */
-    size_t kept_bytes;    /* of that arena */
-    bool asked, prepared; /* the prompt is built and the picture divided; memory is there */
+    gp_keep *keep;              /* the session's, or its place's */
+    gp_kept_sequence *sequence; /* its place's */
+    gp_kept_buffers kept;       /* in its place's arena; seg_count rows of seg_hidden are filled */
+    size_t kept_bytes;          /* of that arena */
+    bool asked;                 /* the prompt is built and the picture divided */
+    bool began;                 /* so is the sequence: keep->running counts it */
+    bool prepared;              /* all memory is there */
 
     gp_mask_picture picture; /* one mask for the caller */
 };

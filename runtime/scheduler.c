@@ -79,6 +79,23 @@ static void close_ended(gp_scheduler *scheduler, void (*ended)(void *user, void 
     scheduler->count = kept;
 }
 
+/** Starts requests in their order, up to the first that has to wait, and to the first whose picture had to be
+ * looked at: what comes after that one waits for no second picture in this round. */
+static void start_next(gp_scheduler *scheduler) {
+    for (bool looked = false; !looked;) {
+        gp_running *next = first_in(scheduler, GP_PHASE_START);
+        if (next == NULL) return;
+        const gp_keep *keep = next->state->keep;
+        gp_company company = {.alone =
+                                  next == scheduler->running}; /* all before it have begun: they hold pages */
+        for (gp_running *other = scheduler->running; other < next; other++)
+            company.prefilling |= other->state->keep == keep && other->state->phase == GP_PHASE_PREFILL;
+        looked = !keep->tokens_known;
+        gp_request_start(next->state, next->place, company);
+        if (next->state->phase == GP_PHASE_START) return;
+    }
+}
+
 void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void *owner, gp_event_type final),
                         void *user) {
     gp_request_state *found[GP_REQUESTS_MAX];
@@ -87,14 +104,12 @@ void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void 
         gp_request_state *s = scheduler->running[i].state;
         if (atomic_load(&s->question->cancelled)) gp_request_stop(s, GP_OUTCOME_CANCELLED);
     }
-    /* Before this one, all have begun: they hold pages that come free. */
-    gp_running *next = first_in(scheduler, GP_PHASE_START);
-    if (next != NULL) gp_request_start(next->state, next->place, next == scheduler->running);
+    start_next(scheduler);
     int count = in_phase(scheduler, GP_PHASE_PREFILL, found);
     if (count > 0) gp_batch_prefill(run, found, count);
     count = in_phase(scheduler, GP_PHASE_DECODE, found);
     if (count > 0) gp_batch_decode(run, found, count);
-    next = first_in(scheduler, GP_PHASE_MASKS);
+    gp_running *next = first_in(scheduler, GP_PHASE_MASKS);
     if (next != NULL) gp_request_draw(next->state);
     close_ended(scheduler, ended, user);
 }

@@ -32,8 +32,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, int limit
 /** Nothing may run. */
 void gp_scheduler_close(gp_scheduler *scheduler);
 
-/** Takes a request on; there must be room. `keep` is its session's, which no other running request has, or
- * NULL. False when memory is out. */
+/** Takes a request on; there must be room. `keep` is its session's, or NULL. False when memory is out. */
 bool gp_scheduler_add(gp_scheduler *scheduler, gp_question *question, gp_keep *keep, void *owner);
 
 /** One round. `ended` is called for each request that had its final event in it. */

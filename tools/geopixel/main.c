@@ -1,5 +1,6 @@
 /** The program `geopixel`: a client of geopixel.h, one file a command. */
 #include "runtime/geopixel.h"
+#include "tools/geopixel/command_bench.h"
 #include "tools/geopixel/command_chat.h"
 #include "tools/geopixel/command_eval.h"
 #include "tools/geopixel/command_inspect.h"
@@ -16,6 +17,7 @@ static const struct {
     {"run", "ask about a picture; text to standard output, masks to files", gp_command_run},
     {"chat", "a conversation about a picture", gp_command_chat},
     {"eval", "how right a model's text and masks are on a data set", gp_command_eval},
+    {"bench", "how many answers a machine gives, and how long one takes", gp_command_bench},
     {"inspect", "what a checkpoint, a weight file or a raster holds", gp_command_inspect},
 };
 

@@ -122,10 +122,11 @@ static void test_room(const char *model, const gp_image *images) {
     gp_session *session = gp_session_open(engine, &images[0], &status);
     ask(engine, (gp_request_options){.session = session, .crops = 1, .max_new_tokens = 300}, &all);
     CHECK(all.final == GP_EVENT_DONE, "%s", all.error);
-    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = 300}, &all);
+    int all_of_it = 640 - all.prompt_tokens; /* with the prompt, every page there is */
+    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = all_of_it}, &all);
     CHECK(all.final == GP_EVENT_ERROR && strstr(all.error, "sessions") != NULL, "%s", all.error);
     gp_session_close(session);
-    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = 300}, &all);
+    ask(engine, (gp_request_options){.image = images[0], .crops = 1, .max_new_tokens = all_of_it}, &all);
     CHECK(all.final == GP_EVENT_DONE, "%s", all.error);
     gp_engine_close(engine);
     CHECK(gp_engine_open(&(gp_engine_options){.model = model, .requests = 65}, &status) == NULL &&
@@ -134,34 +135,66 @@ static void test_room(const char *model, const gp_image *images) {
     gp_status_clear(&status);
 }
 
-/** Several sessions at once, several questions to each in their order. */
+/** What a request of a session brought, and how often the encoder was at work for it. */
+typedef struct watched {
+    heard all;
+    int vision_steps;
+} watched;
+
+static void watch(void *user, const gp_event *event) {
+    watched *w = user;
+    w->vision_steps += event->type == GP_EVENT_PROGRESS && event->progress.stage == GP_STAGE_VISION;
+    hear(&w->all, event);
+}
+
+/** Several sessions at once, several questions to each, one of them cancelled; another division of the
+ * picture among them, for which it is looked at again. All others of a session share what the first one saw.
+ */
 static void test_sessions(const char *model, const gp_image *images) {
-    enum { SESSIONS = 3, EACH = 4 };
-    static heard alone[SESSIONS][EACH], answers[SESSIONS][EACH];
+    enum { SESSIONS = 3, EACH = 6, OTHER = 4, CANCELLED = 2 };
+    static heard alone[SESSIONS][EACH];
+    static watched answers[SESSIONS][EACH];
     gp_request *requests[SESSIONS][EACH];
     gp_session *sessions[SESSIONS];
-    gp_engine *engine = open_for(model, 2, 8, 0);
+    gp_status status = {0};
+    gp_engine *engine = open_for(model, 2, 16, 0);
     for (int i = 0; i < SESSIONS; i++) {
+        sessions[i] = gp_session_open(engine, &images[i], NULL);
         for (int k = 0; k < EACH; k++) {
             gp_request_options options = question(i + 3 * k, images);
-            options.crops = 1;
+            options.crops = k == OTHER ? 4 : 1;
             ask(engine, options, &alone[i][k]);
+            memset(&answers[i][k], 0, sizeof answers[i][k]);
         }
-        sessions[i] = gp_session_open(engine, &images[i], NULL);
     }
     for (int k = 0; k < EACH; k++)
         for (int i = 0; i < SESSIONS; i++) {
             gp_request_options options = question(i + 3 * k, images);
-            options.crops = 1;
+            options.crops = k == OTHER ? 4 : 1;
             options.session = sessions[i];
-            requests[i][k] = submit(engine, options, &answers[i][k]);
+            options.on_event = watch;
+            options.user = &answers[i][k];
+            requests[i][k] = gp_submit(engine, &options, &status);
+            REQUIRE(requests[i][k] != NULL, "%s", status.message);
+            if (k == CANCELLED) gp_request_cancel(requests[i][k]);
         }
     for (int i = 0; i < SESSIONS; i++) {
+        int looks = 0;
         for (int k = 0; k < EACH; k++) {
+            gp_event_type end = gp_request_wait(requests[i][k]);
+            const heard *all = &answers[i][k].all;
             gp_request_release(requests[i][k]);
-            CHECK(same_answer(&alone[i][k], &answers[i][k]), "session %d, question %d: \"%s\", alone \"%s\"",
-                  i, k, answers[i][k].text, alone[i][k].text);
+            looks += answers[i][k].vision_steps > 0;
+            CHECK(end == GP_EVENT_DONE || (k == CANCELLED && end == GP_EVENT_CANCELLED),
+                  "session %d, question %d: %d %s", i, k, end, all->error);
+            if (end == GP_EVENT_DONE)
+                CHECK(same_answer(&alone[i][k], all), "session %d, question %d: \"%s\", alone \"%s\"", i, k,
+                      all->text, alone[i][k].text);
         }
+        int divisions =
+            alone[i][OTHER].image_tokens != alone[i][0].image_tokens ? 3 : 1; /* one after the other */
+        CHECK(looks == divisions, "session %d: the picture was looked at %d times, not %d", i, looks,
+              divisions);
         gp_session_close(sessions[i]);
     }
     gp_engine_close(engine);
