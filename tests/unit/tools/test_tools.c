@@ -4,9 +4,11 @@
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/outputs/output_file.h"
 #include "tools/geopixel/terminal.h"
+#include "tools/geopixel/workload.h"
 
 #include <dirent.h>
 #include <jansson.h>
+#include <math.h>
 
 /* ---- run lengths ---- */
 
@@ -253,6 +255,15 @@ static void test_outputs(void) {
     gp_status_clear(&status);
 }
 
+static void test_percentiles(void) {
+    double values[] = {4, 1, 3, 2}, one[] = {7};
+    CHECK(fabs(gp_percentile(values, 4, 0.5) - 2.5) < 1e-12 &&
+              fabs(gp_percentile(values, 4, 0.9) - 3.7) < 1e-12 && gp_percentile(values, 4, 1) == 4 &&
+              gp_percentile(values, 4, 0) == 1,
+          "numpy says 2.5, 3.7, 4 and 1");
+    CHECK(gp_percentile(one, 1, 0.99) == 7, "of one value");
+}
+
 int main(void) {
     uint64_t seed = fresh_seed();
     test_rle(&seed);
@@ -261,5 +272,6 @@ int main(void) {
     test_usage_errors();
     test_terminal();
     test_outputs();
+    test_percentiles();
     return check_done();
 }

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""geopixel bench: rows, files, refusals. How fast anything is, no test says."""
+import json, os, subprocess, tempfile, unittest
+
+BIN = os.environ["GEOPIXEL_BIN"]; PROGRAM = os.path.join(BIN, "geopixel"); MODEL = os.path.join(BIN, "..", "tests", "random_model")
+
+
+def bench(*arguments): return subprocess.run([PROGRAM, "bench", *arguments], capture_output=True, text=True)
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(); self.addCleanup(self.folder.cleanup); self.json = os.path.join(self.folder.name, "bench.json")
+
+    def measure(self, *arguments):
+        done = bench(*arguments, "--model", MODEL, "--tile", "64", "--crops", "1", "--max-new-tokens", "5", "--json", self.json); self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout, json.load(open(self.json))
+
+    def test_offline(self):
+        """One row a batch, doubling up to the one that was named, and the session's; shares of the first row."""
+        out, report = self.measure("offline", "--requests", "5", "--batch", "3")
+        rows = report["rows"]; self.assertEqual([r["batch"] for r in rows[:-1]], [1, 2, 3]); self.assertEqual(rows[0]["beside batch 1"], 1)
+        for row in rows[:-1]:
+            self.assertAlmostEqual(row["beside batch 1"], row["requests a second"] / rows[0]["requests a second"], places=9); self.assertGreater(row["prompt tokens a second"], row["tokens a second"])
+        self.assertGreater(rows[-1]["seconds apart"], 0); self.assertGreater(rows[-1]["seconds in a session"], 0)
+        self.assertIn("5 requests, 64 x 64 pixels", out); self.assertIn("5 questions about one picture", out); self.assertEqual(report["requests"], 5)
+
+    def test_latency(self):
+        out, report = self.measure("latency", "--requests", "6", "--rate", "50", "--batch", "2")
+        names = [r["seconds"] for r in report["rows"]]; self.assertEqual(names, ["to the first token", "a token after it", "to the end"])
+        for row in report["rows"]: self.assertTrue(0 < row["p50"] <= row["p90"] <= row["p99"], row)
+        self.assertLess(report["rows"][0]["p50"], report["rows"][2]["p50"]); self.assertIn("50 a second asked", out)
+
+    def test_refusals(self):
+        for code, words, arguments in ((2, "offline or latency", ()), (2, "sideways is no measurement", ("sideways", "--model", MODEL)), (2, "--model is missing", ("offline",)),
+                                       (2, "--batch", ("offline", "--model", MODEL, "--batch", "65")), (1, "none.tif", ("offline", "--model", MODEL, "--image", "none.tif")),
+                                       (1, "nowhere", ("latency", "--model", "nowhere")), (1, "context", ("offline", "--model", MODEL, "--tile", "64", "--max-new-tokens", "5000"))):
+            done = bench(*arguments); self.assertEqual(done.returncode, code, (arguments, done.stderr)); self.assertIn(words, done.stderr)
+        done = bench("offline", "--model", "nowhere", "--json", self.json); self.assertEqual((done.returncode, os.listdir(self.folder.name)), (1, []))
+        self.assertEqual(bench("--help").returncode, 0)
+
+
+if __name__ == "__main__": unittest.main()
