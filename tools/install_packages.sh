@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(git cmake ninja-build pkg-config gcc g++ libsentencepiece-dev libtiff-dev libpng-dev libjpeg-dev libjansson-dev
     zlib1g-dev libgeotiff-dev libproj-dev libgeos-dev libsqlite3-dev libedit-dev libstemmer-dev libunistring-dev libgdal-dev python3
     python3-numpy)
-if [ "${1:-}" = "--tests" ]; then packages+=(clang "libclang-rt-dev" gdal-bin python3-gdal python3-pip); fi
+if [ "${1:-}" = "--tests" ]; then packages+=(clang "libclang-rt-dev" gdal-bin python3-gdal python3-pip python3-scipy python3-pil); fi
 
 missing=()
 for package in "${packages[@]}"; do

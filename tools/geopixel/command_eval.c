@@ -27,6 +27,9 @@ typedef struct evaluation {
     gp_predictions predictions;
     gp_similarity similarity;
     gp_output_file report;
+    const char *shown; /* the picture below; NULL: none */
+    gp_scene scene;
+    gp_session *session; /* what is computed of it serves all questions about it that follow each other */
 } evaluation;
 
 static bool parse(evaluation *e, int count, char **arguments, bool *help);
@@ -159,24 +162,43 @@ static json_t *prediction_of(const evaluation *e, const gp_sample *sample, const
                      "masks", masks, "model", e->options.model, "crops", (int)e->options.crops);
 }
 
+static void look_away(evaluation *e) {
+    gp_session_close(e->session);
+    gp_scene_clear(&e->scene);
+    e->session = NULL;
+    e->shown = NULL;
+}
+
+static bool look_at(evaluation *e, const char *image) {
+    const gp_scene_options where = {.path = image};
+    if (e->shown != NULL && strcmp(e->shown, image) == 0) return true;
+    look_away(e);
+    if (!gp_asking_read_scene(&e->asking, &where, &e->scene, &e->status)) return false;
+    e->shown = image;
+    if (e->scene.empty) {
+        gp_asking_tell_empty(image);
+        return true;
+    }
+    const gp_rgb_image *rgb = &e->scene.image;
+    e->session =
+        gp_session_open(e->asking.engine, &(gp_image){rgb->width, rgb->height, 0, rgb->pixels}, &e->status);
+    return e->session != NULL;
+}
+
 static bool ask_one(evaluation *e, const gp_sample *sample) {
-    gp_scene scene = {0};
-    const gp_scene_options where = {.path = sample->image};
     gp_status failure = {0};
-    bool done = gp_asking_read_scene(&e->asking, &where, &scene, &e->status);
+    bool done = look_at(e, sample->image);
     gp_answer_clear(&e->asking.answer);
-    if (done && scene.empty) gp_asking_tell_empty(sample->image);
-    if (done && !scene.empty) {
-        gp_request_options request = {.image = {scene.image.width, scene.image.height, 0, scene.image.pixels},
-                                      .prompt = sample->prompt};
+    if (done && !e->scene.empty) {
+        gp_request_options request = {.session = e->session, .prompt = sample->prompt};
         gp_event_type end = gp_asking_ask(&e->asking, request, &failure);
         done = end == GP_EVENT_DONE;
         if (end == GP_EVENT_ERROR)
             gp_fail(&e->status, "%s: sample %s: %s", e->dataset.path, sample->id, failure.message);
     }
-    if (done) done = gp_predictions_add(&e->predictions, prediction_of(e, sample, &scene.image), &e->status);
+    if (done)
+        done = gp_predictions_add(&e->predictions, prediction_of(e, sample, &e->scene.image), &e->status);
     gp_status_clear(&failure);
-    gp_scene_clear(&scene);
     return done;
 }
 
@@ -244,6 +266,7 @@ static bool tell(evaluation *e) {
 }
 
 static void clean_up(evaluation *e) {
+    look_away(e);
     gp_asking_close(&e->asking);
     gp_output_discard(&e->report);
     gp_predictions_close(&e->predictions);

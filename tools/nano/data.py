@@ -173,7 +173,7 @@ def ground_batch(scenes: list, random: np.random.Generator, each: int, side: int
 class Conversation:
     """Questions about pictures, ready for the language model: all of a picture's one after the other behind its image, each
     blind to the others; padded on the right."""
-    divided: Tensor  # u8 [pictures, 3, grid·224, grid·224]
+    divided: Tensor  # u8 [pictures, 3, grid·side, grid·side]
     grid: int
     ids: Tensor        # [pictures, length], questions and answers
     questions: Tensor  # [pictures, length], which question; −1 for padding

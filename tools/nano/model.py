@@ -24,7 +24,7 @@ SIZES = {
     "language": {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2,
                  "num_key_value_heads": 1, "rope_theta": 10000, "rope_scaling": {"type": "dynamic", "factor": 1.0},
                  "max_length": 4096, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "out_dim": 256},
-    "vision": {"image_size": 224, "patch_size": 14, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
+    "vision": {"image_size": 448, "patch_size": 28, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
                "num_attention_heads": 3, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
     "grounding": {"image_size": 256, "embed_dim": 72, "num_heads": 1, "stages": [1, 2, 3], "global_att_blocks": [5],
                   "window_spec": [8, 4, 16], "window_pos_embed_bkg_spatial_size": [32, 32]},

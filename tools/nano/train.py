@@ -34,6 +34,7 @@ from tokenizer import Tokenizer, learn
 
 WARM_UP, DECAY, CLIP = 100, 0.05, 1.0
 SIDE = SIZES["grounding"]["image_size"]
+GRIDS, GRID_SHARES = [1, 2, 3], [0.25, 0.4, 0.35]  # of crops, as P = 1, 4 and 9 divide a picture
 SAVE_EVERY, EVALUATE_EVERY = 300, 600  # seconds
 
 
@@ -127,7 +128,7 @@ def batch_language(scenes: Scenes, random: np.random.Generator, tokenizer: Token
     for scene in drawn:
         questions = scene.questions
         chosen.append([questions[i] for i in random.permutation(len(questions))[:each]])
-    return conversation(drawn, chosen, tokenizer, int(random.choice([1, 2], p=[0.4, 0.6])), side)
+    return conversation(drawn, chosen, tokenizer, int(random.choice(GRIDS, p=GRID_SHARES)), side)
 
 
 def step_ground(model, helpers, scenes, random, tokenizer, options) -> dict[str, Tensor]:

@@ -8,7 +8,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+    import PIL  # noqa: F401
+    import scipy  # noqa: F401
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
