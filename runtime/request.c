@@ -1,10 +1,10 @@
+#include "kernels/base/clock.h"
 #include "kernels/base/memory.h"
 #include "runtime/answer.h"
 #include "runtime/request_state.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company company);
 static gp_outcome see(gp_request_state *s);
@@ -370,14 +370,8 @@ static void release(gp_request_state *s) {
     gp_free(s);
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 void gp_request_begin(gp_request_state *s, gp_stage stage) {
-    double time = now();
+    double time = gp_clock_seconds();
     if (s->current < GP_STAGE_COUNT) s->seconds[s->current] += time - s->stage_start;
     s->current = stage;
     s->stage_start = time;

@@ -1,5 +1,6 @@
 #include "tools/geopixel/command_eval.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/base/memory.h"
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/asking.h"
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 enum { TASK_GCG, TASK_REFSEG, TASK_MISSING };
 
@@ -202,15 +202,9 @@ static bool ask_one(evaluation *e, const gp_sample *sample) {
     return done;
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void show_progress(evaluation *e, size_t done, size_t asked, size_t left, double begun) {
     char line[96];
-    double each = asked > 0 ? (now() - begun) / (double)asked : 0;
+    double each = asked > 0 ? (gp_clock_seconds() - begun) / (double)asked : 0;
     int size = snprintf(line, sizeof line, "%zu of %zu questions", done, e->dataset.count);
     if (asked > 0)
         snprintf(line + size, sizeof line - (size_t)size, ", %.1f s each, %.0f min left", each,
@@ -226,7 +220,7 @@ static bool ask_all(evaluation *e) {
     if (e->options.model == NULL || left == 0) return true;
     if (!gp_asking_open(&e->asking, &e->status)) return false;
     e->asking.silent = true;
-    double begun = now();
+    double begun = gp_clock_seconds();
     for (size_t i = 0; i < e->dataset.count; i++) {
         const gp_sample *sample = &e->dataset.samples[i];
         if (gp_predictions_find(&e->predictions, sample->id) != NULL) continue;

@@ -1,20 +1,15 @@
 #include "tools/geopixel/terminal.h"
 
+#include "kernels/base/clock.h"
+
 #include "tools/geopixel/palette.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char *const tags[] = {"<p>", "</p>", "[SEG]"};
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 void gp_terminal_open(gp_terminal *terminal, bool quiet) {
     const char *term = getenv("TERM"), *depth = getenv("COLORTERM"), *none = getenv("NO_COLOR");
@@ -154,9 +149,9 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
         snprintf(line, sizeof line, "prefill %d/%d tokens", done, total);
         break;
     case GP_STAGE_DECODE:
-        if (done == 1) terminal->decode_start = now();
+        if (done == 1) terminal->decode_start = gp_clock_seconds();
         terminal->tokens = done;
-        terminal->decode_seconds = now() - terminal->decode_start;
+        terminal->decode_seconds = gp_clock_seconds() - terminal->decode_start;
         if (done < 2) return;
         snprintf(line, sizeof line, "answering, %d tokens, %.1f tokens/s", done,
                  (done - 1) / (terminal->decode_seconds + 1e-9));

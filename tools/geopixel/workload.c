@@ -1,5 +1,6 @@
 #include "tools/geopixel/workload.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/base/memory.h"
 #include "tools/geopixel/interrupt.h"
 
@@ -20,18 +21,12 @@ typedef struct asked {
     char *error;
 } asked;
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void on_event(void *user, const gp_event *event) {
     asked *one = user;
-    if (event->type == GP_EVENT_TEXT && one->first_token == 0) one->first_token = now();
+    if (event->type == GP_EVENT_TEXT && one->first_token == 0) one->first_token = gp_clock_seconds();
     if (event->type == GP_EVENT_ERROR) one->error = gp_copy_text(event->error);
     if (event->type == GP_EVENT_DONE) {
-        one->end = now();
+        one->end = gp_clock_seconds();
         one->tokens = (int)event->result.token_count;
         one->masks = event->result.mask_count;
         one->prompt_tokens = event->result.prompt_tokens;
@@ -48,7 +43,7 @@ static double uniform(uint64_t seed, uint64_t counter) {
 }
 
 static void wait_until(double time) {
-    double left = time - now();
+    double left = time - gp_clock_seconds();
     if (left <= 0) return;
     struct timespec rest = {(time_t)left, (long)(1e9 * (left - floor(left)))};
     while (!gp_interrupted() && nanosleep(&rest, &rest) != 0 && errno == EINTR) continue;
@@ -56,7 +51,7 @@ static void wait_until(double time) {
 
 static bool submit_all(gp_engine *engine, const gp_workload *w, gp_session *session, asked *all,
                        gp_status *status) {
-    double next = now();
+    double next = gp_clock_seconds();
     for (int i = 0; i < w->requests; i++) {
         if (w->rate > 0 && i > 0) {
             next -= log(uniform(w->seed, (uint64_t)i)) / w->rate;
@@ -70,7 +65,7 @@ static bool submit_all(gp_engine *engine, const gp_workload *w, gp_session *sess
                                       .max_new_tokens = w->max_new_tokens,
                                       .on_event = on_event,
                                       .user = &all[i]};
-        all[i].submitted = now();
+        all[i].submitted = gp_clock_seconds();
         all[i].request = gp_submit(engine, &options, status);
         if (all[i].request == NULL) return false;
     }
