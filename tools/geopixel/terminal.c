@@ -1,7 +1,6 @@
 #include "tools/geopixel/terminal.h"
 
 #include "kernels/base/clock.h"
-
 #include "tools/geopixel/palette.h"
 
 #include <stdlib.h>
