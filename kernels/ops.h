@@ -472,9 +472,11 @@ typedef struct gp_ops {
 /** A device ready to compute. Backends embed it as their first member. */
 struct gp_backend {
     const gp_ops *ops;
-    char name[96];          /* "cpu avx512, 2 threads" */
-    gp_dtype operand;       /* the format of gp_operand: f32 or bf16 */
-    size_t workspace_bytes; /* what the backend itself holds besides weights and allocations */
+    char name[96];           /* "cpu avx512, 2 threads" */
+    gp_dtype operand;        /* the format of gp_operand: f32 or bf16 */
+    size_t workspace_bytes;  /* what the backend itself holds besides weights and allocations */
+    bool decodes_as_prompts; /* a decoding step writes the keys and values, to the bit, that a prompt's row of
+                                the same token does */
     void (*destroy)(gp_backend *backend);
 };
 

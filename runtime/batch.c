@@ -28,7 +28,7 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
     gp_backend *backend = run->model->backend;
     part parts[GP_REQUESTS_MAX];
     gp_sequence sequences[GP_REQUESTS_MAX];
-    int32_t ids[GP_REQUESTS_MAX];
+    int32_t ids[GP_REQUESTS_MAX] = {0}; /* a lost device brings none */
     gp_batch_buffers buffers;
     int taking = divide_rows(requests, count, parts), whole = 0;
     int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;

@@ -199,6 +199,34 @@ static void request_ended(void *user, void *owner, gp_event_type final) {
     finish_request(request, final);
 }
 
+/** Ends queued requests that were cancelled; they never run. The mutex is held, but not while a final event
+ * is sent. */
+static void drop_cancelled(gp_engine *engine) {
+    gp_request *dropped = NULL, **link = &engine->first;
+    engine->last = NULL;
+    while (*link != NULL) {
+        gp_request *request = *link;
+        if (atomic_load(&request->question.cancelled)) {
+            *link = request->next;
+            request->next = dropped;
+            dropped = request;
+        } else {
+            engine->last = request;
+            link = &request->next;
+        }
+    }
+    if (dropped == NULL) return;
+    pthread_mutex_unlock(&engine->mutex);
+    while (dropped != NULL) {
+        gp_request *request = dropped;
+        const gp_request_options *options = &request->question.options;
+        dropped = request->next;
+        options->on_event(options->user, &(gp_event){.type = GP_EVENT_CANCELLED});
+        request_ended(engine, request, GP_EVENT_CANCELLED);
+    }
+    pthread_mutex_lock(&engine->mutex);
+}
+
 /** Lets queued requests run while there is room. The mutex is held, but not while a final event is sent. */
 static void admit(gp_engine *engine) {
     gp_scheduler *scheduler = &engine->scheduler;
@@ -226,6 +254,7 @@ static void *serve(void *argument) {
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
         while (close_session(engine)) continue;
+        drop_cancelled(engine);
         admit(engine);
         if (scheduler->count == 0) {
             if (engine->closing && engine->first == NULL) break;
@@ -277,7 +306,7 @@ static bool close_session(gp_engine *engine) {
     gp_session *session = *link;
     if (session == NULL) return false;
     *link = session->next;
-    gp_keep_close(&session->keep, engine->backend); /* on this thread: the device works for no request now */
+    gp_keep_close(&session->keep, engine->backend); /* on this thread, the device's */
     session->closed = true;
     pthread_cond_broadcast(&engine->changed);
     return true;

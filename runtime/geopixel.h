@@ -63,9 +63,9 @@ typedef struct gp_engine_options {
     gp_device device;
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
     int requests; /* that run at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
-    /* Tokens, prompts and answers of all that run together, whose keys and values are held: allocated when
-     * the engine opens, and requests wait while there is no room. 0: as many as come, allocated as they come.
-     */
+    /* Tokens, of prompts and answers, whose keys and values are held for all that run and for what open
+     * sessions keep: allocated when the engine opens; requests wait for each other while there is no room,
+     * not for sessions. 0: as many as come, allocated as they come. */
     int64_t cache_tokens;
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
      * line without a newline, from the thread that opens or from the engine's. May be NULL. */
@@ -160,7 +160,7 @@ typedef struct gp_mask {
     const gp_phrase *phrase; /* NULL where no phrase stands before the [SEG] */
 } gp_mask;
 
-/** The memory of one request, by plan. */
+/** The engine's memory, by plan, as a request sees it. */
 typedef struct gp_memory_plan {
     uint64_t weights;     /* mapped from the checkpoint and used */
     uint64_t converted;   /* small tensors kept in another form */
@@ -180,7 +180,7 @@ typedef struct gp_result {
     int prompt_tokens; /* image and text together */
     int image_tokens;
     int crop_columns, crop_rows;
-    double seconds[GP_STAGE_COUNT]; /* wall time a stage */
+    double seconds[GP_STAGE_COUNT]; /* wall time a stage, with what was done for others in its rounds */
     gp_memory_plan memory;
 } gp_result;
 

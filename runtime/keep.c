@@ -8,6 +8,7 @@ enum { IMAGE_ID = -1 }; /* stands for an image token: which one, its place among
 
 void gp_keep_forget(gp_keep *keep) {
     keep->source_known = keep->tokens_known = keep->maps_known = false;
+    keep->forgotten++;
     gp_kept_release(&keep->last);
 }
 
@@ -21,7 +22,7 @@ bool gp_keep_admits(const gp_keep *keep, const gp_division *division) {
 
 bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
                              const gp_division *division, gp_status *status) {
-    if (keep->tokens_known && !same_division(&keep->division, division)) {
+    if (!same_division(&keep->division, division)) {
         keep->tokens_known = false;
         gp_kept_release(&keep->last);
     }
@@ -128,9 +129,10 @@ void gp_kept_share(const gp_kept_sequence *sequence, gp_keep *keep) {
     last->id_count = tokens;
 }
 
-void gp_kept_end(gp_kept_sequence *sequence, gp_keep *keep) {
+void gp_kept_end(gp_kept_sequence *sequence, gp_keep *keep, int64_t positions) {
     swap(sequence, &keep->last);
     gp_kept_release(sequence);
+    if (keep->last.id_count > positions) keep->last.id_count = positions;
     if (keep->last.cache != NULL)
         gp_page_table_trim(&keep->last.table, keep->last.cache, keep->last.id_count);
 }

@@ -24,8 +24,9 @@ typedef struct gp_keep {
     gp_seen_buffers seen; /* in the arena */
     bool source_known, tokens_known, maps_known;
     gp_division division;  /* that the image tokens are of */
-    gp_kept_sequence last; /* of the conversation that was computed last, as far as nobody else has it */
-    int running;           /* requests that have it and are prepared */
+    gp_kept_sequence last; /* of the conversation that was computed last; running ones may share its pages */
+    int running;           /* requests whose sequence has begun and not ended */
+    uint64_t forgotten;    /* how often: what began before is not kept */
 } gp_keep;
 
 /** Nothing is known any more; pages are given back, other memory stays. */
@@ -72,8 +73,9 @@ void gp_kept_token(gp_kept_sequence *sequence, int32_t id);
  * not. */
 void gp_kept_share(const gp_kept_sequence *sequence, gp_keep *keep);
 
-/** The sequence ends and becomes keep->last; pages that hold no position are given back. It is empty then. */
-void gp_kept_end(gp_kept_sequence *sequence, gp_keep *keep);
+/** The sequence ends and its first `positions` become keep->last; pages that hold none of them are given
+ * back. It is empty then. */
+void gp_kept_end(gp_kept_sequence *sequence, gp_keep *keep, int64_t positions);
 
 /** Gives the pages back; the memory stays. */
 void gp_kept_release(gp_kept_sequence *sequence);

@@ -81,7 +81,10 @@ bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status)
 bool gp_kv_cache_provide(gp_kv_cache *cache, int32_t pages, gp_status *status) {
     int32_t wanted = cache->page_count + pages - cache->free_count;
     if (cache->free_count >= pages) return true;
-    if (cache->page_limit > 0 && wanted > cache->page_limit) return false;
+    if (cache->page_limit > 0) return false; /* all were allocated when it was opened */
+    /* By half at least: growing copies, and with every request it would copy all of them each time. */
+    int32_t ample = cache->page_count + cache->page_count / 2;
+    if (ample > wanted && gp_kv_cache_grow(cache, ample, NULL)) return true;
     return gp_kv_cache_grow(cache, wanted, status);
 }
 

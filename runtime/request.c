@@ -10,7 +10,6 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
 static gp_outcome see(gp_request_state *s);
 static gp_outcome ground(gp_request_state *s);
 static gp_outcome draw(gp_request_state *s);
-static gp_outcome finish(gp_request_state *s, gp_outcome end);
 static void find_phrases(gp_request_state *s);
 static void report_result(gp_request_state *s);
 static void release(gp_request_state *s);
@@ -35,16 +34,21 @@ void gp_request_stop(gp_request_state *s, gp_outcome outcome) {
     s->outcome = outcome;
 }
 
-void gp_request_start(gp_request_state *s, gp_place *place, gp_company company) {
+gp_outcome gp_request_start(gp_request_state *s, gp_place *place, gp_company company) {
+    gp_request_begin(s, GP_STAGE_PREPARE);
     gp_outcome end = prepare(s, place, company);
-    if (end == GP_OUTCOME_WAITS) return;
+    if (end == GP_OUTCOME_WAITS || end == GP_OUTCOME_WAITS_FOR_MATES) {
+        gp_request_begin(s, GP_STAGE_COUNT); /* waiting is no work on it */
+        return end;
+    }
     if (end == GP_OUTCOME_DONE) end = see(s);
     if (end != GP_OUTCOME_DONE) {
         gp_request_stop(s, end);
-        return;
+        return end;
     }
     gp_request_begin(s, GP_STAGE_PREFILL);
     s->phase = GP_PHASE_PREFILL;
+    return end;
 }
 
 void gp_request_draw(gp_request_state *s) {
@@ -57,13 +61,14 @@ void gp_request_draw(gp_request_state *s) {
 }
 
 gp_event_type gp_request_close(gp_request_state *s) {
-    gp_outcome end = finish(s, s->outcome);
+    const gp_outcome end = s->outcome;
+    if (end == GP_OUTCOME_FAILED && s->prepared) gp_keep_forget(s->keep); /* what was computed is not known */
     if (s->began) {
         s->keep->running--;
-        if (end == GP_OUTCOME_FAILED)
-            gp_kept_release(s->sequence);
+        if (s->keep->forgotten == s->forgotten)
+            gp_kept_end(s->sequence, s->keep, s->backend->decodes_as_prompts ? INT64_MAX : s->prompt_tokens);
         else
-            gp_kept_end(s->sequence, s->keep);
+            gp_kept_release(s->sequence);
     }
     gp_request_begin(s, GP_STAGE_COUNT);
     gp_event event = {.type = end == GP_OUTCOME_FAILED ? GP_EVENT_ERROR : GP_EVENT_CANCELLED};
@@ -118,7 +123,6 @@ static void upload_source(gp_request_state *s) {
 /** What can be known without memory for it. */
 static bool ask(gp_request_state *s) {
     const gp_request_options *options = s->options;
-    gp_request_begin(s, GP_STAGE_PREPARE);
     s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     s->asked = gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
                                &s->prompt, &s->status) &&
@@ -134,7 +138,7 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
     int64_t common = gp_kept_common(&s->keep->last, &s->prompt, &s->division);
     int32_t pages = gp_pages_for(tokens), missing = gp_kept_missing_pages(s->keep, common, tokens);
     if (company.prefilling && common < (int64_t)s->prompt.before.count + s->division.image_tokens)
-        return GP_OUTCOME_WAITS;
+        return GP_OUTCOME_WAITS_FOR_MATES;
     if (cache->page_limit > 0 && pages > cache->page_limit) {
         gp_fail(&s->status, "%lld positions need %d pages of keys and values; there are %d",
                 (long long)tokens, pages, cache->page_limit);
@@ -145,7 +149,10 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
                           language->config.num_key_value_heads, language->head_dim, missing, &s->status))
         return GP_OUTCOME_FAILED;
     if (!gp_kv_cache_provide(cache, missing, &s->status)) {
-        if (!company.alone && !gp_failed(&s->status)) return GP_OUTCOME_WAITS;
+        if (!company.alone) {
+            gp_status_clear(&s->status);
+            return GP_OUTCOME_WAITS;
+        }
         if (!gp_failed(&s->status))
             gp_fail(&s->status,
                     "%lld positions need %d more pages of keys and values; %d of %d are free, sessions hold "
@@ -155,6 +162,7 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
     }
     if (!gp_kept_begin(s->sequence, s->keep, cache, common, tokens, &s->status)) return GP_OUTCOME_FAILED;
     s->began = true;
+    s->forgotten = s->keep->forgotten;
     s->keep->running++;
     return GP_OUTCOME_DONE;
 }
@@ -164,7 +172,7 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
     gp_arena measure = {0}, *arena = &place->kept;
     int width = options->image.width, height = options->image.height;
     if (!s->asked && !ask(s)) return GP_OUTCOME_FAILED;
-    if (!gp_keep_admits(s->keep, &s->division)) return GP_OUTCOME_WAITS;
+    if (!gp_keep_admits(s->keep, &s->division)) return GP_OUTCOME_WAITS_FOR_MATES;
     if (!gp_keep_prepare_picture(s->keep, s->model, width, height, &s->division, &s->status))
         return GP_OUTCOME_FAILED;
     gp_outcome begun = begin_sequence(s, company);
@@ -220,6 +228,7 @@ static gp_outcome see(gp_request_state *s) {
     gp_observe_divided(s->run->observer, s->backend, buffers.canvas, division->canvas_width,
                        division->canvas_height, division->columns, division->rows);
     gp_request_begin(s, GP_STAGE_VISION);
+    s->looked = true;
     gp_vision_input input = {buffers.canvas, division->rows, division->columns};
     if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers.vision, s->run->observer,
                           gp_request_step, s, s->keep->seen.image_tokens))
@@ -312,24 +321,6 @@ static gp_outcome draw(gp_request_state *s) {
         }
     }
     return GP_OUTCOME_DONE;
-}
-
-/**
- * Waits for the device, however the request ends: its buffers are used again afterwards. A failure there, as
- * any after preparation, leaves unknown what was computed: what is kept is forgotten.
- */
-static gp_outcome finish(gp_request_state *s, gp_outcome end) {
-    gp_status status = {0};
-    bool finished = s->backend->ops->finish(s->backend, &status);
-    if (!finished && end != GP_OUTCOME_FAILED) {
-        gp_status_clear(&s->status);
-        s->status = status;
-        end = GP_OUTCOME_FAILED;
-    } else {
-        gp_status_clear(&status);
-    }
-    if (!finished || (end == GP_OUTCOME_FAILED && s->prepared)) gp_keep_forget(s->keep);
-    return end;
 }
 
 /* ---- result, time, memory -------------------------------------------------------------------------------

@@ -36,6 +36,15 @@ typedef struct gp_run {
 
 typedef struct gp_request_state gp_request_state;
 
+/** How a stage ended. */
+typedef enum gp_outcome {
+    GP_OUTCOME_DONE,
+    GP_OUTCOME_FAILED,
+    GP_OUTCOME_CANCELLED,
+    GP_OUTCOME_WAITS,           /* for pages, which any request may give back */
+    GP_OUTCOME_WAITS_FOR_MATES, /* for other requests of its session */
+} gp_outcome;
+
 /** A request that nothing has been done for. `keep` is its session's, NULL without one. NULL when memory is
  * out. */
 gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_place *place, gp_keep *keep);
@@ -48,16 +57,18 @@ typedef struct gp_company {
 } gp_company;
 
 /**
- * Phase START: preparation and vision. Where it has to wait for others (pages, another division of the
- * picture, the beginning that a prompt of the session will have computed), nothing has happened but the
- * prompt's tokens; it is to be called again in a later round.
+ * Phase START: preparation and vision. Where it has to wait for others (GP_OUTCOME_WAITS: for pages;
+ * GP_OUTCOME_WAITS_FOR_MATES: for another division of the picture to be done with, or for the beginning that
+ * a prompt of the session will have computed), its phase stays, and it is to be called again in a later
+ * round; buffers may be there already.
  */
-void gp_request_start(gp_request_state *s, gp_place *place, gp_company company);
+gp_outcome gp_request_start(gp_request_state *s, gp_place *place, gp_company company);
 
 /** Phase MASKS: grounding and masks. */
 void gp_request_draw(gp_request_state *s);
 
-/** Phase OVER: waits for the device, sends the final event and frees. Returns that event's type. */
+/** Phase OVER, after the device was waited for: sends the final event and frees. Returns that event's type.
+ */
 gp_event_type gp_request_close(gp_request_state *s);
 
 /** Empties the stage arena, which then holds at least `bytes`. */

@@ -4,18 +4,10 @@
 
 #include "runtime/request.h"
 
-/** How a stage ended. */
-typedef enum gp_outcome {
-    GP_OUTCOME_DONE,
-    GP_OUTCOME_FAILED,
-    GP_OUTCOME_CANCELLED,
-    GP_OUTCOME_WAITS
-} gp_outcome;
-
 /** What comes next for a request. */
 typedef enum gp_phase {
     GP_PHASE_START,   /* pages for its sequence, preparation, vision */
-    GP_PHASE_PREFILL, /* prompt rows from keep->id_count on */
+    GP_PHASE_PREFILL, /* prompt rows from sequence->id_count on */
     GP_PHASE_DECODE,  /* the last id is to be put through the model */
     GP_PHASE_MASKS,   /* the text is whole: grounding, masks */
     GP_PHASE_OVER,    /* ended as `outcome` says; the final event is to come */
@@ -50,6 +42,8 @@ struct gp_request_state {
     bool asked;                 /* the prompt is built and the picture divided */
     bool began;                 /* so is the sequence: keep->running counts it */
     bool prepared;              /* all memory is there */
+    bool looked;                /* the vision encoder was at work for it */
+    uint64_t forgotten;         /* keep->forgotten when the sequence began */
 
     gp_mask_picture picture; /* one mask for the caller */
 };

@@ -79,21 +79,69 @@ static void close_ended(gp_scheduler *scheduler, void (*ended)(void *user, void 
     scheduler->count = kept;
 }
 
-/** Starts requests in their order, up to the first that has to wait, and to the first whose picture had to be
- * looked at: what comes after that one waits for no second picture in this round. */
-static void start_next(gp_scheduler *scheduler) {
-    for (bool looked = false; !looked;) {
-        gp_running *next = first_in(scheduler, GP_PHASE_START);
-        if (next == NULL) return;
-        const gp_keep *keep = next->state->keep;
-        gp_company company = {.alone =
-                                  next == scheduler->running}; /* all before it have begun: they hold pages */
-        for (gp_running *other = scheduler->running; other < next; other++)
-            company.prefilling |= other->state->keep == keep && other->state->phase == GP_PHASE_PREFILL;
-        looked = !keep->tokens_known;
-        gp_request_start(next->state, next->place, company);
-        if (next->state->phase == GP_PHASE_START) return;
+/** Whether a request before the i-th that waits to start has the same keep. */
+static bool mate_waits(const gp_scheduler *scheduler, int i) {
+    const gp_running *running = scheduler->running;
+    for (int k = 0; k < i; k++)
+        if (running[k].state->phase == GP_PHASE_START && running[k].state->keep == running[i].state->keep)
+            return true;
+    return false;
+}
+
+static gp_company company_of(const gp_scheduler *scheduler, const gp_request_state *s) {
+    gp_company company = {.alone = true};
+    for (int i = 0; i < scheduler->count; i++) {
+        const gp_request_state *other = scheduler->running[i].state;
+        if (other == s) continue;
+        if (other->began) company.alone = false;
+        if (other->keep == s->keep && other->phase == GP_PHASE_PREFILL) company.prefilling = true;
     }
+    return company;
+}
+
+/**
+ * Starts requests in their order, up to the first whose picture had to be looked at: nobody waits for a
+ * second picture in this round. Who waits for pages keeps those behind from taking them; who waits for its
+ * session keeps that session's behind it alone.
+ */
+static void start_next(gp_scheduler *scheduler) {
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_request_state *s = scheduler->running[i].state;
+        if (s->phase != GP_PHASE_START || mate_waits(scheduler, i)) continue;
+        gp_outcome outcome = gp_request_start(s, scheduler->running[i].place, company_of(scheduler, s));
+        if (outcome == GP_OUTCOME_WAITS || s->looked) return;
+    }
+}
+
+/** All whose answer has no mask, which takes no time, and the first that has. */
+static void draw_next(gp_scheduler *scheduler) {
+    bool drawn = false;
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_request_state *s = scheduler->running[i].state;
+        if (s->phase != GP_PHASE_MASKS || (drawn && s->seg_count > 0)) continue;
+        drawn = drawn || s->seg_count > 0;
+        gp_request_draw(s);
+    }
+}
+
+/**
+ * Waits for the device before anybody ends: buffers are used again afterwards. A failure there is of
+ * everybody who has begun, as all share passes: what was computed is not known.
+ */
+static void wait_for_device(gp_scheduler *scheduler) {
+    gp_backend *backend = scheduler->run.model->backend;
+    gp_status status = {0};
+    if (first_in(scheduler, GP_PHASE_OVER) == NULL || backend->ops->finish(backend, &status)) {
+        gp_status_clear(&status);
+        return;
+    }
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_request_state *s = scheduler->running[i].state;
+        if (!s->began || (s->phase == GP_PHASE_OVER && s->outcome == GP_OUTCOME_FAILED)) continue;
+        gp_fail(&s->status, "%s", gp_failed(&status) ? status.message : "the device failed");
+        gp_request_stop(s, GP_OUTCOME_FAILED);
+    }
+    gp_status_clear(&status);
 }
 
 void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void *owner, gp_event_type final),
@@ -109,7 +157,7 @@ void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void 
     if (count > 0) gp_batch_prefill(run, found, count);
     count = in_phase(scheduler, GP_PHASE_DECODE, found);
     if (count > 0) gp_batch_decode(run, found, count);
-    gp_running *next = first_in(scheduler, GP_PHASE_MASKS);
-    if (next != NULL) gp_request_draw(next->state);
+    draw_next(scheduler);
+    wait_for_device(scheduler);
     close_ended(scheduler, ended, user);
 }

@@ -1,7 +1,8 @@
 /**
- * Requests that run at the same time, on the engine's thread, a round at a time: one request is started,
- * prompts and answers go through the language model together, one request's masks are drawn. No request keeps
- * the others waiting for longer than one picture takes; who came first is first in everything.
+ * Requests that run at the same time, on the engine's thread, a round at a time: requests are started, one
+ * picture at most is looked at, prompts and answers go through the language model together, one answer's
+ * masks are drawn. So none keeps the others waiting for longer than one picture takes; who came first is
+ * first in everything.
  */
 #pragma once
 

@@ -229,7 +229,8 @@ static bool measure_latency(bench *b) {
         const gp_request_times *t = &result.times[i];
         values[i] = t->first_token;
         values[count + i] = t->end;
-        if (t->tokens > 1) values[2 * count + several++] = (t->end - t->first_token) / (t->tokens - 1);
+        if (t->tokens > 2) /* the last one ends the answer and shows nothing */
+            values[2 * count + several++] = (t->last_token - t->first_token) / (t->tokens - 2);
     }
     if (done) {
         printf("%lld requests, %g a second asked, %.3f a second answered, %lld at the same time at most\n",

@@ -13,8 +13,8 @@
 /** One request under way. */
 typedef struct asked {
     gp_request *request;
-    double submitted, first_token,
-        end; /* the engine's thread writes the last two before the final event is over */
+    double submitted;
+    double first_token, last_token, end; /* the engine's thread writes them, before the final event is over */
     int tokens;
     size_t masks;
     int prompt_tokens;
@@ -23,14 +23,18 @@ typedef struct asked {
 
 static void on_event(void *user, const gp_event *event) {
     asked *one = user;
-    if (event->type == GP_EVENT_TEXT && one->first_token == 0) one->first_token = gp_clock_seconds();
+    if (event->type == GP_EVENT_PROGRESS && event->progress.stage == GP_STAGE_DECODE) {
+        one->last_token = gp_clock_seconds();
+        if (one->first_token == 0) one->first_token = one->last_token;
+    }
     if (event->type == GP_EVENT_ERROR) one->error = gp_copy_text(event->error);
     if (event->type == GP_EVENT_DONE) {
         one->end = gp_clock_seconds();
         one->tokens = (int)event->result.token_count;
         one->masks = event->result.mask_count;
         one->prompt_tokens = event->result.prompt_tokens;
-        if (one->first_token == 0) one->first_token = one->end; /* an answer without text */
+        if (one->first_token == 0)
+            one->first_token = one->last_token = one->end; /* it ends with its first token */
     }
 }
 
@@ -80,12 +84,15 @@ static bool collect(const gp_workload *w, asked *all, bool submitted, gp_workloa
         asked *one = &all[i];
         if (one->request == NULL) continue;
         if (!done || gp_interrupted()) gp_request_cancel(one->request);
+        gp_interrupt_cancels(one->request);
         gp_event_type final = gp_request_wait(one->request);
+        gp_interrupt_cancels(NULL);
         gp_request_release(one->request);
         if (done && final != GP_EVENT_DONE)
             done = gp_fail(status, "request %d: %s", i + 1, one->error != NULL ? one->error : "cancelled");
         result->times[i] =
-            (gp_request_times){one->first_token - one->submitted, one->end - one->submitted, one->tokens};
+            (gp_request_times){one->first_token - one->submitted, one->last_token - one->submitted,
+                               one->end - one->submitted, one->tokens};
         result->tokens += one->tokens;
         result->masks += (long long)one->masks;
         result->prompt_tokens += one->prompt_tokens;

@@ -20,7 +20,7 @@ typedef struct gp_workload {
 
 /** Of one request, in seconds since it was asked. */
 typedef struct gp_request_times {
-    double first_token, end;
+    double first_token, last_token, end;
     int tokens;
 } gp_request_times;
 
