@@ -200,6 +200,68 @@ static void test_sessions(const char *model, const gp_image *images) {
     gp_engine_close(engine);
 }
 
+/* A device that is lost when it is next waited for, after as many requests as are counted have said
+ * something. */
+static _Atomic int speakers;
+static bool (*usual_finish)(gp_backend *backend, gp_status *status);
+
+static bool finish_or_fail(gp_backend *backend, gp_status *status) {
+    if (!usual_finish(backend, status)) return false;
+    return atomic_load(&speakers) > 0 ||
+           (atomic_fetch_add(&speakers, 100), gp_fail(status, "the device is lost"));
+}
+
+static void speak(void *user, const gp_event *event) {
+    heard *all = user;
+    if (event->type == GP_EVENT_TEXT && all->texts == 0) atomic_fetch_sub(&speakers, 1);
+    hear(all, event);
+}
+
+/** A failure of the device is everybody's who has begun; afterwards all is well. */
+static void test_device(const char *model, const gp_image *images) {
+    enum { COUNT = 4 };
+    static heard alone[COUNT], answers[COUNT];
+    gp_request *requests[COUNT];
+    gp_status status = {0};
+    gp_engine *engine = open_for(model, 2, COUNT, 0);
+    gp_backend *backend = gp_engine_model(engine)->backend;
+    const gp_ops *usual = backend->ops;
+    gp_ops failing = *usual;
+    for (int i = 0; i < COUNT; i++) ask(engine, question(i, images), &alone[i]);
+    usual_finish = usual->finish;
+    failing.finish = finish_or_fail;
+    speakers = COUNT;
+    backend->ops = &failing;
+    gp_session *session = gp_session_open(engine, &images[0], &status);
+    for (int i = 0; i < COUNT; i++) {
+        memset(&answers[i], 0, sizeof answers[i]);
+        gp_request_options options = question(i, images);
+        options.max_new_tokens = 40 + i; /* none ends before all have begun */
+        if (i % 2 == 0) options.session = session;
+        options.on_event = speak;
+        options.user = &answers[i];
+        requests[i] = gp_submit(engine, &options, &status);
+        REQUIRE(requests[i] != NULL, "%s", status.message);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        gp_event_type end = gp_request_wait(requests[i]);
+        gp_request_release(requests[i]);
+        CHECK(end == GP_EVENT_ERROR && strcmp(answers[i].error, "the device is lost") == 0 &&
+                  answers[i].finals == 1,
+              "request %d: %d, \"%s\", %d finals", i, end, answers[i].error, answers[i].finals);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        gp_request_options options = question(i, images);
+        if (i % 3 == 0) options.session = session; /* questions 0 and 3 are about its picture */
+        ask(engine, options, &answers[i]);
+        CHECK(same_answer(&alone[i], &answers[i]), "after it, request %d: \"%s\", \"%s\" before", i,
+              answers[i].text, alone[i].text);
+    }
+    gp_session_close(session);
+    backend->ops = usual;
+    gp_engine_close(engine);
+}
+
 static void count_final(void *user, const gp_event *event) {
     if (event->type == GP_EVENT_DONE || event->type == GP_EVENT_ERROR || event->type == GP_EVENT_CANCELLED)
         ++*(int *)user;
@@ -235,6 +297,7 @@ int main(int count, char **arguments) {
     test_faults(arguments[1], images);
     test_room(arguments[1], images);
     test_sessions(arguments[1], images);
+    test_device(arguments[1], images);
     test_crowd(arguments[1], images);
     CHECK(gp_memory_observe().live_bytes == before, "%zu bytes are left behind",
           gp_memory_observe().live_bytes - before);
