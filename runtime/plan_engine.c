@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-/* The context and kernels of a CUDA process take some 500 MiB, allocations are rounded to 2 MiB: with a model
- * of 1,500 tensors, of which few are no multiple of that, 1 GiB covers both. */
+/* The context and kernels of a CUDA process take some 500 MiB; that allocations are rounded to 2 MiB costs
+ * 268 MiB over GeoPixel-7B's tensors. */
 static const uint64_t CUDA_OTHERS = (uint64_t)1 << 30;
 
 static bool add_up(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
