@@ -34,9 +34,9 @@ bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, in
     return true;
 }
 
-bool gp_keep_reserve(gp_keep *keep, gp_kv_cache *cache, size_t bytes, gp_status *status) {
+bool gp_keep_reserve(gp_keep *keep, gp_kv_cache *cache, size_t bytes, int32_t pages, gp_status *status) {
     return gp_arena_renew(&keep->arena, cache->backend, bytes, status) &&
-           gp_kept_reserve(&keep->last, cache, status);
+           gp_kept_reserve(&keep->last, cache, pages, status);
 }
 
 void gp_keep_close(gp_keep *keep, gp_backend *backend) {
@@ -70,15 +70,13 @@ int32_t gp_kept_missing_pages(const gp_keep *keep, int64_t common, int64_t token
     return pages > there ? pages - there : 0;
 }
 
-bool gp_kept_reserve(gp_kept_sequence *sequence, gp_kv_cache *cache, gp_status *status) {
+bool gp_kept_reserve(gp_kept_sequence *sequence, gp_kv_cache *cache, int32_t pages, gp_status *status) {
     sequence->cache = cache;
-    return gp_page_table_open(&sequence->table, cache->backend, cache->table_pages, status);
+    return gp_page_table_open(&sequence->table, cache->backend, pages, status);
 }
 
-/* Tables wander between sequences (swap): all have the cache's length, so that none grows later. */
 static bool make_room(gp_kept_sequence *sequence, gp_kv_cache *cache, int64_t tokens, gp_status *status) {
     int32_t pages = gp_pages_for(tokens);
-    if (pages < cache->table_pages) pages = cache->table_pages;
     sequence->cache = cache;
     if (sequence->table.pages == NULL && !gp_page_table_open(&sequence->table, cache->backend, pages, status))
         return false;

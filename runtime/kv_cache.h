@@ -13,7 +13,6 @@ typedef struct gp_kv_cache {
     size_t page_bytes; /* of one layer */
     int32_t page_count, free_count;
     int32_t page_limit;  /* never more than these; 0: as many as memory has */
-    int32_t table_pages; /* that every table of a sequence has room for at least */
     void **layer_pages;  /* [layers] backend memory of page_count pages each */
     int32_t *free_pages; /* the last free_count… a stack */
     int32_t *references; /* [page_count] */

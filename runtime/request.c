@@ -401,8 +401,8 @@ bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
 
 bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status) {
     return gp_arena_renew(&place->kept, cache->backend, reserve->kept, status) &&
-           gp_keep_reserve(&place->keep, cache, reserve->seen, status) &&
-           gp_kept_reserve(&place->sequence, cache, status);
+           gp_keep_reserve(&place->keep, cache, reserve->seen, reserve->table_pages, status) &&
+           gp_kept_reserve(&place->sequence, cache, reserve->table_pages, status);
 }
 
 void gp_place_close(gp_place *place, gp_backend *backend) {

@@ -11,7 +11,6 @@ static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status 
     gp_kv_cache *cache = &scheduler->cache;
     const int sessions = reserve->limits.sessions;
     if (reserve->limits.width == 0) return true;
-    cache->table_pages = reserve->table_pages;
     scheduler->spare = gp_allocate_zeroed((size_t)sessions, sizeof *scheduler->spare);
     if (scheduler->spare == NULL) return gp_fail(status, "no memory for %d sessions", sessions);
     bool done = gp_arena_renew(&scheduler->stage, backend, reserve->stage, status);
@@ -19,7 +18,7 @@ static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status 
         done = gp_place_reserve(&scheduler->places[i], cache, reserve, status);
     for (int i = 0; i < sessions && done; i++) {
         scheduler->spare_count++;
-        done = gp_keep_reserve(&scheduler->spare[i], cache, reserve->seen, status);
+        done = gp_keep_reserve(&scheduler->spare[i], cache, reserve->seen, reserve->table_pages, status);
     }
     return done;
 }
