@@ -391,7 +391,8 @@ typedef struct gp_whole_view {
     float *y;
 } gp_whole_view;
 
-/** Bytes of scratch for the two resizes above. Host functions, the same for every backend. */
+/** Bytes of scratch for the two resizes above, the more the larger any of the sizes. Host functions, the same
+ * for every backend. */
 size_t gp_resize_rgb_scratch(int source_width, int source_height, int width, int height);
 size_t gp_whole_view_scratch(int source_width, int source_height, int side);
 
@@ -438,6 +439,8 @@ typedef struct gp_ops {
     bool (*place)(gp_backend *backend, gp_matrix *matrix);
     /** Waits for all operations; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
+    /** Bytes that a matrix has once it is placed, its stride then included; asked before. */
+    size_t (*placed_bytes)(const gp_matrix *matrix);
     /** Bytes of one page of one layer. */
     size_t (*kv_page_bytes)(int kv_heads, int head_dim);
     /** Bytes of gp_mask_upsample's scratch. */

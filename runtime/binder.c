@@ -32,6 +32,7 @@ static const char *const other_parts[] = {".lora_sft_", ".lora_dpo_", ".lora_web
 static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape);
 static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows, int64_t columns);
 static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
+static uint64_t placed_bytes(const gp_binder *binder, const gp_matrix *matrix);
 static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
 
 /** What a dry binder gives for backend memory: not NULL, and never looked at. */
@@ -125,10 +126,15 @@ const float *gp_binder_place(gp_binder *binder, const float *host, size_t count)
 }
 
 gp_matrix gp_binder_place_matrix(gp_binder *binder, float *host, int64_t rows, int64_t columns) {
-    size_t bytes = (size_t)(rows * columns) * sizeof *host;
     gp_matrix matrix = {NULL, GP_DTYPE_F32, rows, columns, columns};
-    if (binder->dry || host == NULL) {
-        matrix.data = gp_binder_place(binder, host, (size_t)(rows * columns));
+    uint64_t bytes = placed_bytes(binder, &matrix);
+    if (binder->dry) {
+        binder->converted_bytes += bytes;
+        matrix.data = nowhere;
+        return matrix;
+    }
+    if (host == NULL) {
+        matrix.data = gp_binder_place(binder, NULL, (size_t)(rows * columns)); /* notes the problem */
         return matrix;
     }
     if (!append_pointer(&binder->owned_host, &binder->owned_host_count, &binder->owned_host_capacity, host)) {
@@ -139,7 +145,7 @@ gp_matrix gp_binder_place_matrix(gp_binder *binder, float *host, int64_t rows, i
     matrix.data = host;
     if (!binder->backend->ops->place(binder->backend, &matrix)) {
         matrix.data = NULL;
-        problem(binder, "no room on the device for a matrix of %zu bytes", bytes);
+        problem(binder, "no room on the device for a matrix of %llu bytes", (unsigned long long)bytes);
     }
     binder->converted_bytes += bytes;
     return matrix;
@@ -219,6 +225,7 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows,
     gp_status status = {0};
     gp_matrix matrix = {NULL, tensor->dtype, rows, columns, columns};
     binder->weight_bytes += (size_t)tensor->count * gp_dtype_size(tensor->dtype);
+    binder->placed_bytes += placed_bytes(binder, &matrix);
     if (binder->dry) {
         if (tensor != &binder->assumed) matrix.data = nowhere; /* sizes assumed bind no other tensor */
         return matrix;
@@ -231,6 +238,12 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows,
     }
     gp_status_clear(&status);
     return matrix;
+}
+
+/** What the backend needs for a matrix; without one, what it has. */
+static uint64_t placed_bytes(const gp_binder *binder, const gp_matrix *matrix) {
+    if (binder->backend != NULL) return binder->backend->ops->placed_bytes(matrix);
+    return (uint64_t)(matrix->rows * matrix->columns) * gp_dtype_size(matrix->dtype);
 }
 
 static void problem(gp_binder *binder, const char *format, ...) {

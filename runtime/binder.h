@@ -27,7 +27,8 @@ typedef struct gp_wanted {
 
 typedef struct gp_binder {
     gp_checkpoint *checkpoint; /* NULL: a dry binder takes every tensor for there, in bf16 */
-    gp_backend *backend;       /* a dry binder has none */
+    gp_backend
+        *backend; /* a dry binder asks it for sizes alone, and needs none: then those of the files count */
     bool dry;
     gp_block block;     /* that what is bound next belongs to */
     gp_status problems; /* a line each */
@@ -39,8 +40,9 @@ typedef struct gp_binder {
     size_t owned_count, owned_capacity;
     void **owned_host; /* host memory that placed matrices are of: handed to the model */
     size_t owned_host_count, owned_host_capacity;
-    uint64_t weight_bytes;    /* used in place */
-    uint64_t converted_bytes; /* in `owned` and `owned_host` */
+    uint64_t weight_bytes;    /* of matrices, as the files hold them */
+    uint64_t placed_bytes;    /* of the same, as the backend holds them */
+    uint64_t converted_bytes; /* of vectors and derived matrices, as the backend holds them */
 } gp_binder;
 
 /** A matrix [rows, columns] in the file's precision; rows and columns may be GP_ANY. printf-style name. */

@@ -36,6 +36,7 @@ struct gp_session {
 
 struct gp_engine {
     gp_backend *backend;
+    bool owns_backend;
     gp_model model;
     gp_scheduler scheduler; /* the engine's thread's */
     const gp_observer *observer;
@@ -91,26 +92,32 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
         gp_fail(status, "no model folder was given");
         return NULL;
     }
-    if (options->requests < 0 || options->requests > GP_REQUESTS_MOST || options->cache_tokens < 0 ||
-        options->cache_tokens > (int64_t)INT32_MAX * GP_PAGE_TOKENS / 2) {
-        gp_fail(status,
-                "%d requests at the same time, %lld tokens of keys and values: 0 to %d, and 0 to %lld are "
-                "possible",
-                options->requests, (long long)options->cache_tokens, GP_REQUESTS_MOST,
-                (long long)INT32_MAX * GP_PAGE_TOKENS / 2);
+    gp_backend *backend = NULL;
+    if (!gp_reserve_check(options, status) ||
+        !gp_engine_open_backend(options->device, options->threads, &backend, status))
         return NULL;
-    }
+    gp_engine *engine = gp_engine_open_on(options, backend, status);
+    if (engine == NULL)
+        gp_backend_close(backend);
+    else
+        engine->owns_backend = true;
+    return engine;
+}
+
+gp_engine *gp_engine_open_on(const gp_engine_options *options, gp_backend *backend, gp_status *status) {
     gp_engine *engine = gp_allocate_zeroed(1, sizeof *engine);
     if (engine == NULL) {
         gp_fail(status, "no memory for an engine");
         return NULL;
     }
+    engine->backend = backend;
     engine->on_warning = options->on_warning;
     engine->user = options->user;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->changed, NULL);
     gp_status unexpected = {0};
-    bool done = gp_engine_open_backend(options->device, options->threads, &engine->backend, status) &&
+    gp_reserve reserve;
+    bool done = gp_reserve_check(options, status) &&
                 gp_model_open(&engine->model, options->model, engine->backend, &unexpected, status);
     if (done && gp_failed(&unexpected) && options->on_warning != NULL) {
         gp_status line = {0};
@@ -119,9 +126,8 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
         gp_status_clear(&line);
     }
     gp_status_clear(&unexpected);
-    int32_t pages = options->cache_tokens > 0 ? gp_pages_for(options->cache_tokens) : 0;
-    done = done && gp_scheduler_open(&engine->scheduler, &engine->model,
-                                     options->requests > 0 ? options->requests : 1, pages, status);
+    done = done && gp_reserve_measure(&engine->model, backend, options, &reserve, status) &&
+           gp_scheduler_open(&engine->scheduler, &engine->model, &reserve, status);
     if (done) {
         int error = pthread_create(&engine->thread, NULL, serve, engine);
         engine->thread_started = done = error == 0;
@@ -145,7 +151,7 @@ void gp_engine_close(gp_engine *engine) {
     }
     gp_scheduler_close(&engine->scheduler);
     if (engine->model.backend != NULL) gp_model_close(&engine->model);
-    gp_backend_close(engine->backend);
+    if (engine->owns_backend) gp_backend_close(engine->backend);
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->mutex);
     gp_free(engine);
@@ -283,7 +289,12 @@ gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status 
     }
     session->engine = engine;
     session->image = *image;
-    return session;
+    pthread_mutex_lock(&engine->mutex);
+    bool lent = gp_scheduler_lend(&engine->scheduler, &session->keep, status);
+    pthread_mutex_unlock(&engine->mutex);
+    if (lent) return session;
+    gp_free(session);
+    return NULL;
 }
 
 void gp_session_close(gp_session *session) {
@@ -306,7 +317,7 @@ static bool close_session(gp_engine *engine) {
     gp_session *session = *link;
     if (session == NULL) return false;
     *link = session->next;
-    gp_keep_close(&session->keep, engine->backend); /* on this thread, the device's */
+    gp_scheduler_take_back(&engine->scheduler, &session->keep); /* on this thread, the device's */
     session->closed = true;
     pthread_cond_broadcast(&engine->changed);
     return true;

@@ -3,6 +3,10 @@
 
 #include "runtime/request.h"
 
+/** gp_engine_open on a backend of the caller's, who closes it after the engine. `device` and `threads` are
+ * not looked at. */
+gp_engine *gp_engine_open_on(const gp_engine_options *options, gp_backend *backend, gp_status *status);
+
 /** The backend that an engine with these options computes on; gp_backend_close frees it. */
 bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status);
 

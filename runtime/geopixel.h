@@ -58,6 +58,18 @@ typedef enum gp_device {
     GP_DEVICE_CUDA,
 } gp_device;
 
+/** The most that requests may be where memory is planned. Zero means the default for every number. */
+typedef struct gp_limits {
+    int width, height;  /* of a picture, pixels; default: nothing is planned */
+    int crops;          /* as in gp_request_options; default 9 */
+    int max_crops;      /* that a picture is divided into; default: what `crops` and its size give */
+    int text_tokens;    /* of the prompt beside the image; default 64 */
+    int max_new_tokens; /* default 300 */
+    int context;  /* tokens of image, text and answer; default: the sum of the others, if the model's context
+                   * holds it */
+    int sessions; /* open at the same time; default none */
+} gp_limits;
+
 typedef struct gp_engine_options {
     const char *model; /* a checkpoint folder in the Hugging Face layout */
     gp_device device;
@@ -65,8 +77,14 @@ typedef struct gp_engine_options {
     int requests; /* that run at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
     /* Tokens, of prompts and answers, whose keys and values are held for all that run and for what open
      * sessions keep: allocated when the engine opens; requests wait for each other while there is no room,
-     * not for sessions. 0: as many as come, allocated as they come. */
+     * not for sessions. 0: as many as come, allocated as they come; with limits, as many as all requests and
+     * sessions may have. */
     int64_t cache_tokens;
+    /* With a width and a height, everything in the backend's memory is allocated when the engine opens, the
+     * bytes that gp_plan_engine gives, and nothing later. A request beyond a limit fails, alone, with both
+     * numbers. A session takes its memory from the plan's while it is open. Without, memory grows with what
+     * is asked. */
+    gp_limits limits;
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
      * line without a newline, from the thread that opens or from the engine's. May be NULL. */
     void (*on_warning)(void *user, const char *line);
@@ -164,8 +182,9 @@ typedef struct gp_mask {
 typedef struct gp_memory_plan {
     uint64_t weights;     /* mapped from the checkpoint and used */
     uint64_t converted;   /* small tensors kept in another form */
-    uint64_t kv_cache;    /* pages of keys and values */
-    uint64_t activations; /* the arena that all stages share */
+    uint64_t kv_cache;    /* pages of keys and values; of all requests of an engine */
+    uint64_t activations; /* what lives from stage to stage, the arena that all stages share, a mask for the
+                             caller */
     uint64_t workspace;   /* of the compute threads */
 } gp_memory_plan;
 
@@ -208,8 +227,9 @@ typedef struct gp_session gp_session;
  * Opens a session: several questions about one picture, asked by gp_request_options.session. What one
  * question computes is kept for the next: the picture's tokens and maps, and keys and values of the prompt's
  * beginning as far as it is the same, so that an earlier turn is not computed again. Answers are the same to
- * the bit as without a session. Memory is held from the first question on. The pixels are borrowed and must
- * not change until gp_session_close. NULL with `status` set when the picture is unusable.
+ * the bit as without a session. Memory is held from the first question on; where it is planned, a session has
+ * its share of it while it is open. The pixels are borrowed and must not change until gp_session_close. NULL
+ * with `status` set when the picture is unusable, or when memory is planned for no more sessions.
  */
 GP_API gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status *status);
 
@@ -363,6 +383,37 @@ typedef struct gp_plan {
  * cannot be read. Tensors that are missing are taken for there.
  */
 GP_API bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *status);
+
+/** The memory of an engine whose limits are set, a line a field, in bytes. */
+typedef struct gp_engine_plan {
+    char device[96];         /* that was planned for: "cuda" */
+    gp_limits limits;        /* defaults filled in */
+    int requests;            /* at the same time */
+    int crops;               /* the most that a picture may be divided into */
+    int image_tokens;        /* the most */
+    int64_t cache_tokens;    /* whose keys and values have room */
+    uint64_t weights;        /* matrices in the form that the device computes with */
+    uint64_t converted;      /* small tensors kept in another form */
+    uint64_t kv_cache;       /* pages of keys and values */
+    uint64_t requests_bytes; /* what lives from stage to stage, of all requests */
+    uint64_t sessions_bytes; /* what is kept between questions beside keys and values, of all sessions */
+    uint64_t stage;          /* the arena that all stages share */
+    uint64_t workspace;      /* the backend's own */
+    /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, rounding
+     * of allocations. 0 on the CPU, where what the program has beside is not counted. */
+    uint64_t others;
+    uint64_t total;    /* of the lines above */
+    int requests_most; /* the largest `requests` whose total is at most the bytes given; 0: not even one */
+} gp_engine_plan;
+
+/**
+ * Plans an engine without opening it: `options` as for gp_engine_open, but `model` may lack its weights or be
+ * NULL (GeoPixel-7B in bf16), and GP_DEVICE_CUDA needs neither a GPU nor a build with CUDA. The engine lays
+ * out its memory by the same code. `bytes`: of the device, for requests_most; 0: not asked. Fails without
+ * limits, and where they, or what config.json says, are impossible.
+ */
+GP_API bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_plan *plan,
+                           gp_status *status);
 
 #ifdef __cplusplus
 }

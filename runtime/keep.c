@@ -35,6 +35,11 @@ bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, in
     return true;
 }
 
+bool gp_keep_reserve(gp_keep *keep, gp_kv_cache *cache, size_t bytes, int32_t pages, gp_status *status) {
+    return gp_arena_renew(&keep->arena, cache->backend, bytes, status) &&
+           gp_kept_reserve(&keep->last, cache, pages, status);
+}
+
 void gp_keep_close(gp_keep *keep, gp_backend *backend) {
     gp_kept_close(&keep->last);
     if (keep->arena.block != NULL) backend->ops->release(backend, keep->arena.block);
@@ -64,6 +69,11 @@ int32_t gp_kept_missing_pages(const gp_keep *keep, int64_t common, int64_t token
     int32_t pages = gp_pages_for(tokens);
     int32_t there = keep->running == 0 ? keep->last.table.count : (int32_t)(common / GP_PAGE_TOKENS);
     return pages > there ? pages - there : 0;
+}
+
+bool gp_kept_reserve(gp_kept_sequence *sequence, gp_kv_cache *cache, int32_t pages, gp_status *status) {
+    sequence->cache = cache;
+    return gp_page_table_open(&sequence->table, cache->backend, pages, status);
 }
 
 static bool make_room(gp_kept_sequence *sequence, gp_kv_cache *cache, int64_t tokens, gp_status *status) {

@@ -43,6 +43,10 @@ bool gp_keep_admits(const gp_keep *keep, const gp_division *division);
 bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
                              const gp_division *division, gp_status *status);
 
+/** Allocates for an empty one what it will need: its arena, and a table of so many pages. Tables wander
+ * between sequences (gp_kept_begin, gp_kept_end): those of a cache that is planned are all as long. */
+bool gp_keep_reserve(gp_keep *keep, gp_kv_cache *cache, size_t bytes, int32_t pages, gp_status *status);
+
 void gp_keep_close(gp_keep *keep, gp_backend *backend);
 
 /**
@@ -51,6 +55,9 @@ void gp_keep_close(gp_keep *keep, gp_backend *backend);
  */
 int64_t gp_kept_common(const gp_kept_sequence *sequence, const gp_prompt *prompt,
                        const gp_division *division);
+
+/** Allocates an empty one's table. */
+bool gp_kept_reserve(gp_kept_sequence *sequence, gp_kv_cache *cache, int32_t pages, gp_status *status);
 
 /** Pages that must be free for gp_kept_begin. */
 int32_t gp_kept_missing_pages(const gp_keep *keep, int64_t common, int64_t tokens);

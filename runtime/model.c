@@ -3,7 +3,6 @@
 #include "kernels/base/memory.h"
 
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
-static bool check_widths(const gp_model *model, gp_status *status);
 
 bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
                    gp_status *status) {
@@ -11,7 +10,7 @@ bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_
     bool done = gp_config_read(folder, &model->config, status) &&
                 gp_model_open_tokenizer(model, folder, status) &&
                 gp_checkpoint_open(folder, &model->checkpoint, status) &&
-                bind_all(model, folder, unexpected, status) && check_widths(model, status);
+                bind_all(model, folder, unexpected, status) && gp_model_check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -52,6 +51,7 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
     model->owned_host = binder->owned_host;
     model->owned_host_count = binder->owned_host_count;
     model->weight_bytes = binder->weight_bytes;
+    model->placed_bytes = binder->placed_bytes;
     model->converted_bytes = binder->converted_bytes;
     binder->owned = binder->owned_host = NULL;
     return done;
@@ -72,8 +72,8 @@ static bool check_width(const gp_model *model, int64_t width, const char *what, 
                    (long long)width, model->backend->name, GP_OPERAND_ALIGNMENT);
 }
 
-/** Rows of operands have to start at multiples of GP_OPERAND_ALIGNMENT, which f32 does not need. */
-static bool check_widths(const gp_model *model, gp_status *status) {
+/* Rows of operands have to start at multiples of GP_OPERAND_ALIGNMENT, which f32 does not need. */
+bool gp_model_check_widths(const gp_model *model, gp_status *status) {
     if (model->backend->operand == GP_DTYPE_F32) return true;
     const gp_language *language = &model->language;
     int64_t heads = (int64_t)language->config.num_key_value_heads * (language->group + 2);

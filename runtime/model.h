@@ -22,7 +22,7 @@ typedef struct gp_model {
     size_t owned_count;
     void **owned_host; /* host memory that placed matrices are of */
     size_t owned_host_count;
-    uint64_t weight_bytes, converted_bytes;
+    uint64_t weight_bytes, placed_bytes, converted_bytes; /* as gp_binder counts them */
 } gp_model;
 
 /**
@@ -35,6 +35,10 @@ void gp_model_close(gp_model *model);
 
 /** The part of the above that reads the tokenizer; gp_model_close frees it. model->config is read already. */
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status);
+
+/** Whether the backend can compute with rows so wide; fails with the width. The model is bound, dry or not.
+ */
+bool gp_model_check_widths(const gp_model *model, gp_status *status);
 
 /**
  * The part that binds: asks `binder` for every tensor of model->config. Problems with tensors are in the

@@ -5,9 +5,6 @@
 
 #include <stdio.h>
 
-enum { TEXT_TOKENS_DEFAULT = 64 };
-
-static bool open_model(const gp_plan_options *options, gp_model *model, gp_status *status);
 static void measure(const gp_model *model, const gp_backend *backend, const gp_plan_options *options,
                     const gp_division *division, gp_plan *plan);
 static bool check_options(const gp_plan_options *options, gp_status *status);
@@ -17,11 +14,12 @@ bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *s
     gp_backend *backend = NULL;
     gp_division division;
     *plan = (gp_plan){0};
-    int text = options->text_tokens > 0 ? options->text_tokens : TEXT_TOKENS_DEFAULT;
+    int text = options->text_tokens > 0 ? options->text_tokens : GP_TEXT_TOKENS_DEFAULT;
     int answer = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
-    bool done = check_options(options, status) && open_model(options, &model, status) &&
-                gp_plan_division(&model.config, options, text, answer, &division, status) &&
-                gp_engine_open_backend(options->device, options->threads, &backend, status);
+    bool done = check_options(options, status) &&
+                gp_engine_open_backend(options->device, options->threads, &backend, status) &&
+                gp_plan_open_model(options->model, backend, &model, status) &&
+                gp_plan_division(&model.config, options, text, answer, &division, status);
     if (done) {
         plan->crop_side = model.config.vision.image_size;
         plan->patch_side = model.config.vision.patch_size;
@@ -37,8 +35,8 @@ bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *s
         snprintf(plan->device, sizeof plan->device, "%s", backend->name);
         measure(&model, backend, options, &division, plan);
     }
-    gp_backend_close(backend);
     gp_model_close(&model);
+    gp_backend_close(backend);
     return done;
 }
 
@@ -53,15 +51,15 @@ static bool check_options(const gp_plan_options *options, gp_status *status) {
     return true;
 }
 
-/** The model's sizes, bound to shapes alone; without weights, those that config.json and GeoPixel-7B give. */
-static bool open_model(const gp_plan_options *options, gp_model *model, gp_status *status) {
-    gp_binder binder = {.dry = true};
+bool gp_plan_open_model(const char *folder, gp_backend *backend, gp_model *model, gp_status *status) {
+    gp_binder binder = {.dry = true, .backend = backend};
     gp_status absent = {0}; /* weights that cannot be read are as good as none */
-    if (options->model == NULL)
+    *model = (gp_model){.backend = backend};
+    if (folder == NULL)
         gp_config_official(&model->config);
-    else if (!gp_config_read(options->model, &model->config, status))
+    else if (!gp_config_read(folder, &model->config, status))
         return false;
-    if (options->model != NULL) gp_checkpoint_open(options->model, &model->checkpoint, &absent);
+    if (folder != NULL) gp_checkpoint_open(folder, &model->checkpoint, &absent);
     gp_status_clear(&absent);
     binder.checkpoint = model->checkpoint;
     bool done = gp_model_bind(model, &binder, status);
@@ -73,19 +71,12 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
                     const gp_division *division, gp_plan *plan) {
     const gp_language *language = &model->language;
     int width = options->width, height = options->height;
-    gp_arena seen = {0}, kept = {0}, picture = {0}, text = {0}, ground = {0}, masks = {0};
+    gp_arena seen = {0}, kept = {0};
     gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
     gp_plan_kept(model, backend, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
-    gp_plan_picture(model, backend, width, height, division, &picture, &(gp_picture_buffers){0});
     int rows = plan->prompt_tokens < GP_PREFILL_ROWS ? plan->prompt_tokens : GP_PREFILL_ROWS;
-    gp_plan_batch(model, backend, rows, 1, &text, &(gp_batch_buffers){0});
-    gp_grounding_layout(&model->grounding, backend, width, height, &ground, &(gp_grounding_buffers){0});
-    gp_plan_masks(model, backend, options->masks > 0 ? options->masks : GP_MASK_BATCH, &masks,
-                  &(gp_mask_buffers){0});
-    const gp_arena *const stages[] = {&picture, &text, &ground, &masks};
-    size_t stage = 0; /* the stages share one block */
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
-        if (stages[i]->peak > stage) stage = stages[i]->peak;
+    size_t stage = gp_plan_stage(model, backend, width, height, division, rows, 1,
+                                 options->masks > 0 ? options->masks : GP_MASK_BATCH);
     plan->memory = (gp_memory_plan){
         .weights = model->weight_bytes,
         .converted = model->converted_bytes,
@@ -148,6 +139,19 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
     buffers->logits = gp_arena_take(arena, (size_t)sequences * vocabulary, sizeof(float));
     buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
     buffers->tokens = gp_arena_take(arena, (size_t)sequences, sizeof(int32_t));
+}
+
+size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
+                     const gp_division *division, int64_t rows, int sequences, int masks) {
+    gp_arena stages[4] = {{0}};
+    size_t largest = 0;
+    gp_plan_picture(model, backend, width, height, division, &stages[0], &(gp_picture_buffers){0});
+    gp_plan_batch(model, backend, rows, sequences, &stages[1], &(gp_batch_buffers){0});
+    gp_grounding_layout(&model->grounding, backend, width, height, &stages[2], &(gp_grounding_buffers){0});
+    gp_plan_masks(model, backend, masks, &stages[3], &(gp_mask_buffers){0});
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (stages[i].peak > largest) largest = stages[i].peak;
+    return largest;
 }
 
 int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,

@@ -14,6 +14,7 @@ enum {
     GP_REQUESTS_MAX = GP_REQUESTS_MOST,
     GP_CROPS_DEFAULT = 9,
     GP_NEW_TOKENS_DEFAULT = 300,
+    GP_TEXT_TOKENS_DEFAULT = 64,
 };
 
 /** Tokens that image, text and answer may have together. */
@@ -26,6 +27,12 @@ int64_t gp_plan_context(const gp_config *config);
  */
 bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, int64_t text,
                       int max_new_tokens, gp_division *division, gp_status *status);
+
+/**
+ * A model bound to shapes alone, for sizes: the folder's, whose weights may be missing, or GeoPixel-7B's
+ * where it is NULL. Close with gp_model_close, after failure too.
+ */
+bool gp_plan_open_model(const char *folder, gp_backend *backend, gp_model *model, gp_status *status);
 
 /** What is known of a picture, whatever is asked of it; backend memory. */
 typedef struct gp_seen_buffers {
@@ -68,6 +75,13 @@ typedef struct gp_batch_buffers {
 /** For a pass of so many rows, of so many sequences whose next token is chosen. */
 void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
                    gp_arena *arena, gp_batch_buffers *buffers);
+
+/**
+ * Bytes of the arena that stages share: the largest of preparation with vision for such a picture, a pass of
+ * so many rows and sequences, grounding, and an answer of so many masks.
+ */
+size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
+                     const gp_division *division, int64_t rows, int sequences, int masks);
 
 /** Masks of an answer that are decoded together, and the decoder's buffers for them. */
 int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,

@@ -97,6 +97,9 @@ static bool divide_picture(gp_request_state *s) {
                                .max_crops = options->max_crops};
     if (!gp_plan_division(config, &picture, text, s->max_new_tokens, &s->division, &s->status)) return false;
     s->prompt_tokens = (int)(text + s->division.image_tokens);
+    if (!gp_reserve_holds(s->run->reserve, &s->division, (int64_t)s->prompt_tokens + s->max_new_tokens,
+                          &s->status))
+        return false;
     if (s->division.reduced && s->run->on_warning != NULL) {
         char line[200];
         snprintf(line, sizeof line,
@@ -126,6 +129,7 @@ static bool ask(gp_request_state *s) {
     s->max_new_tokens = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     s->asked = gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
                                &s->prompt, &s->status) &&
+               gp_reserve_admits(s->run->reserve, options, s->max_new_tokens, &s->prompt, &s->status) &&
                divide_picture(s);
     return s->asked;
 }
@@ -378,6 +382,12 @@ bool gp_request_step(void *user, int done, int total) {
 
 bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
     return gp_arena_renew(run->stage, run->model->backend, bytes, status);
+}
+
+bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status) {
+    return gp_arena_renew(&place->kept, cache->backend, reserve->kept, status) &&
+           gp_keep_reserve(&place->keep, cache, reserve->seen, reserve->table_pages, status) &&
+           gp_kept_reserve(&place->sequence, cache, reserve->table_pages, status);
 }
 
 void gp_place_close(gp_place *place, gp_backend *backend) {

@@ -6,6 +6,7 @@
 
 #include "runtime/keep.h"
 #include "runtime/observe.h"
+#include "runtime/reserve.h"
 
 #include <stdatomic.h>
 
@@ -22,6 +23,9 @@ typedef struct gp_place {
     gp_kept_sequence sequence; /* the request's */
 } gp_place;
 
+/** Allocates what the place's requests will need. */
+bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status);
+
 void gp_place_close(gp_place *place, gp_backend *backend);
 
 /** Everything that running requests look at beside their questions. */
@@ -29,6 +33,7 @@ typedef struct gp_run {
     const gp_model *model;
     gp_kv_cache *cache;          /* everybody's keys and values */
     gp_arena *stage;             /* what one stage needs, whosever it is */
+    const gp_reserve *reserve;   /* what the memory is planned for */
     const gp_observer *observer; /* NULL but in parity tests, which ask one thing at a time */
     void (*on_warning)(void *user, const char *line);
     void *warning_user;

@@ -5,11 +5,33 @@
 
 #include <string.h>
 
-bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, int limit, int32_t pages,
+/** All memory of requests and sessions, where it is planned. */
+static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status *status) {
+    const gp_reserve *reserve = &scheduler->reserve;
+    gp_kv_cache *cache = &scheduler->cache;
+    const int sessions = reserve->limits.sessions;
+    if (reserve->limits.width == 0) return true;
+    scheduler->spare = gp_allocate_zeroed((size_t)sessions, sizeof *scheduler->spare);
+    if (scheduler->spare == NULL) return gp_fail(status, "no memory for %d sessions", sessions);
+    bool done = gp_arena_renew(&scheduler->stage, backend, reserve->stage, status);
+    for (int i = 0; i < scheduler->limit && done; i++)
+        done = gp_place_reserve(&scheduler->places[i], cache, reserve, status);
+    for (int i = 0; i < sessions && done; i++) {
+        scheduler->spare_count++;
+        done = gp_keep_reserve(&scheduler->spare[i], cache, reserve->seen, reserve->table_pages, status);
+    }
+    return done;
+}
+
+bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_reserve *reserve,
                        gp_status *status) {
     const gp_language *language = &model->language;
-    *scheduler = (gp_scheduler){.limit = limit};
-    scheduler->run = (gp_run){.model = model, .cache = &scheduler->cache, .stage = &scheduler->stage};
+    const int32_t limit = reserve->requests, pages = reserve->pages;
+    *scheduler = (gp_scheduler){.limit = limit, .reserve = *reserve};
+    scheduler->run = (gp_run){.model = model,
+                              .cache = &scheduler->cache,
+                              .stage = &scheduler->stage,
+                              .reserve = &scheduler->reserve};
     scheduler->places = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->places);
     scheduler->taken = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->taken);
     scheduler->running = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->running);
@@ -20,8 +42,29 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, int limit
                                 language->config.num_key_value_heads, language->head_dim, pages, status);
         scheduler->cache.page_limit = pages;
     }
+    done = done && reserve_all(scheduler, model->backend, status);
     if (!done) gp_scheduler_close(scheduler);
     return done;
+}
+
+bool gp_scheduler_lend(gp_scheduler *scheduler, gp_keep *keep, gp_status *status) {
+    *keep = (gp_keep){0};
+    if (scheduler->spare == NULL) return true;
+    if (scheduler->spare_count == 0)
+        return gp_fail(status, "%d sessions are open, and the engine's memory is planned for no more",
+                       scheduler->reserve.limits.sessions);
+    *keep = scheduler->spare[--scheduler->spare_count];
+    return true;
+}
+
+void gp_scheduler_take_back(gp_scheduler *scheduler, gp_keep *keep) {
+    if (scheduler->spare == NULL) {
+        gp_keep_close(keep, scheduler->run.model->backend);
+        return;
+    }
+    gp_keep_forget(keep);
+    scheduler->spare[scheduler->spare_count++] = *keep;
+    *keep = (gp_keep){0};
 }
 
 void gp_scheduler_close(gp_scheduler *scheduler) {
@@ -29,11 +72,13 @@ void gp_scheduler_close(gp_scheduler *scheduler) {
     gp_backend *backend = scheduler->run.model->backend;
     for (int i = 0; i < scheduler->limit && scheduler->places != NULL; i++)
         gp_place_close(&scheduler->places[i], backend);
+    for (int i = 0; i < scheduler->spare_count; i++) gp_keep_close(&scheduler->spare[i], backend);
     backend->ops->release(backend, scheduler->stage.block);
     if (scheduler->cache.backend != NULL) gp_kv_cache_close(&scheduler->cache);
     gp_free(scheduler->places);
     gp_free(scheduler->taken);
     gp_free(scheduler->running);
+    gp_free(scheduler->spare);
     *scheduler = (gp_scheduler){0};
 }
 

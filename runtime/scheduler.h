@@ -16,6 +16,7 @@ typedef struct gp_running {
 } gp_running;
 
 typedef struct gp_scheduler {
+    gp_reserve reserve;
     gp_run run;
     gp_kv_cache cache;
     gp_arena stage;
@@ -23,12 +24,20 @@ typedef struct gp_scheduler {
     bool *taken;         /* [limit] */
     gp_running *running; /* [limit], in the order of their coming */
     int limit, count;
+    gp_keep *spare; /* [spare_count] for sessions, where memory is planned */
+    int spare_count;
 } gp_scheduler;
 
-/** At most `limit` requests run (1 … GP_REQUESTS_MAX); they have `pages` pages of keys and values together,
- * all allocated now, or as many as they need where it is 0. On failure nothing is left open. */
-bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, int limit, int32_t pages,
+/** At most reserve->requests requests run (1 … GP_REQUESTS_MAX). All that is reserved is allocated now:
+ * nothing, pages alone, or everything. On failure nothing is left open. */
+bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_reserve *reserve,
                        gp_status *status);
+
+/** What a session keeps, empty; false with the number where memory is planned for no more sessions. */
+bool gp_scheduler_lend(gp_scheduler *scheduler, gp_keep *keep, gp_status *status);
+
+/** Takes it back, and frees it where nothing is planned. No request may have it. */
+void gp_scheduler_take_back(gp_scheduler *scheduler, gp_keep *keep);
 
 /** Nothing may run. */
 void gp_scheduler_close(gp_scheduler *scheduler);

@@ -23,10 +23,14 @@ static inline int gp_resize_taps_max(int source, int target) {
     return (int)ceil(scale < 1 ? 1 : scale) * 2 + 1;
 }
 
-/** Bytes for the taps and weights of all target positions, a multiple of 8. */
+/**
+ * Bytes that hold the taps and weights of all target positions, a multiple of 8. gp_resize_taps_max a
+ * position would do; this is a little more, so that larger sizes never need less: what serves the largest
+ * picture serves all.
+ */
 static inline size_t gp_resize_taps_bytes(int source, int target, size_t weight_bytes) {
-    size_t bytes =
-        (size_t)target * (sizeof(gp_taps) + (size_t)gp_resize_taps_max(source, target) * weight_bytes);
+    size_t weights = 2 * (size_t)source + 3 * (size_t)target; /* 2·⌈source/target⌉ + 1 for each, at most */
+    size_t bytes = (size_t)target * sizeof(gp_taps) + weights * weight_bytes;
     return (bytes + 7) / 8 * 8;
 }
 

@@ -26,6 +26,10 @@ static bool place(gp_backend *backend, gp_matrix *matrix) {
     return true;
 }
 
+static size_t placed_bytes(const gp_matrix *matrix) {
+    return (size_t)(matrix->rows * matrix->columns) * gp_dtype_size(matrix->dtype);
+}
+
 static bool finish(gp_backend *backend, gp_status *status) {
     (void)backend;
     (void)status;
@@ -42,6 +46,7 @@ const gp_ops GP_CPU(ops) = {
     .copy = copy,
     .place = place,
     .finish = finish,
+    .placed_bytes = placed_bytes,
     .kv_page_bytes = GP_CPU(kv_page_bytes),
     .mask_upsample_scratch = GP_CPU(mask_upsample_scratch),
     .draw_mask_scratch = GP_CPU(draw_mask_scratch),

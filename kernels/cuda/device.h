@@ -10,7 +10,7 @@
 #pragma once
 
 extern "C" {
-#include "kernels/ops.h"
+#include "kernels/cuda/sizes.h"
 }
 
 #include <ptx/language.cuh>
@@ -20,8 +20,8 @@ namespace gp_cuda {
 /** Shared memory that a block may have on every GPU from 8.0 on (an RTX 4090's 99 KB). */
 constexpr size_t kSharedBaseline = 99 * 1024;
 
-/** f32 scratch of the backend's own, for what blocks of one launch leave to the next. */
-constexpr size_t kWorkspaceBytes = 64u << 20;
+/** Scratch for what blocks of one launch leave to the next. */
+constexpr size_t kWorkspaceBytes = GP_CUDA_WORKSPACE_BYTES;
 
 struct Allocation {
     void *memory;
@@ -75,9 +75,6 @@ inline uint16_t *bits_of(gp_operand *x) {
 }
 
 /* The operations, each documented in ops.h. */
-size_t kv_page_bytes(int kv_heads, int head_dim);
-size_t mask_upsample_scratch(int masks, int grid, int channels);
-size_t draw_mask_scratch(int height, int width);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

@@ -92,23 +92,13 @@ static __global__ void __launch_bounds__(kSpreadThreads)
 }
 
 /** f32 results of the second product, the larger one, then the bf16 map between. */
-static size_t cell_bytes(int masks, int grid, int channels) {
-    return 2 * static_cast<size_t>(masks) * static_cast<size_t>(grid) * static_cast<size_t>(grid) *
-           static_cast<size_t>(channels) * sizeof(float);
-}
-
-size_t mask_upsample_scratch(int masks, int grid, int channels) {
-    size_t pixels = 4 * static_cast<size_t>(masks) * static_cast<size_t>(grid) * static_cast<size_t>(grid);
-    return cell_bytes(masks, grid, channels) +
-           pixels * static_cast<size_t>(gp_operand_width(channels / 4)) * sizeof(uint16_t);
-}
-
 void mask_upsample(gp_backend *backend, const gp_mask_upsample *up) {
     if (up->masks <= 0) return;
     const int64_t cells = static_cast<int64_t>(up->masks) * up->grid * up->grid;
     auto *products = static_cast<float *>(up->scratch);
-    auto *between = reinterpret_cast<uint16_t *>(static_cast<unsigned char *>(up->scratch) +
-                                                 cell_bytes(up->masks, up->grid, up->channels));
+    auto *between =
+        reinterpret_cast<uint16_t *>(static_cast<unsigned char *>(up->scratch) +
+                                     gp_cuda_mask_product_bytes(up->masks, up->grid, up->channels));
     gp_linear first = {};
     first.x = up->x;
     first.rows = cells;

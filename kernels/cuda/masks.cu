@@ -77,7 +77,8 @@ void choose_masks(gp_backend *backend, const gp_choose_masks *masks) {
 
 /* ---- drawing ---- */
 
-constexpr int kMaskThreads = 256, kMaskWarps = kMaskThreads / 32, kBandRows = 64;
+constexpr int kMaskThreads = GP_CUDA_MASK_THREADS, kMaskWarps = kMaskThreads / 32,
+              kBandRows = GP_CUDA_MASK_BAND;
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 /** How often pixels change down the columns, each column's first pixel compared with the last of the column
@@ -240,18 +241,9 @@ static __global__ void __launch_bounds__(kMaskThreads)
     }
 }
 
-static int64_t bands_of(int height) {
-    return blocks_for(height, kBandRows);
-}
-
-size_t draw_mask_scratch(int height, int width) {
-    return static_cast<size_t>((bands_of(height) + 1) * width + blocks_for(width, kMaskThreads)) *
-           sizeof(uint32_t);
-}
-
 void draw_mask(gp_backend *backend, const gp_draw_mask *draw) {
     const unsigned across = blocks_for(draw->width, kMaskThreads);
-    const int64_t bands = bands_of(draw->height), words = gp_mask_words(draw->width);
+    const int64_t bands = blocks_for(draw->height, kBandRows), words = gp_mask_words(draw->width);
     const unsigned tiles = static_cast<unsigned>(across * bands);
     Changes changes;
     changes.bands = static_cast<uint32_t *>(draw->scratch);

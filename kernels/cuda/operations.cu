@@ -62,7 +62,7 @@ static bool finish(gp_backend *backend, gp_status *status) {
 static bool place(gp_backend *backend, gp_matrix *matrix) {
     Backend &cuda = of(backend);
     int64_t stride = gp_operand_width(matrix->columns);
-    size_t bytes = static_cast<size_t>(matrix->rows * stride) * sizeof(uint16_t);
+    size_t bytes = gp_cuda_placed_bytes(matrix);
     auto *weight = static_cast<Allocation *>(gp_allocate(sizeof(Allocation)));
     void *memory = allocate(backend, bytes);
     bool as_is = matrix->dtype == GP_DTYPE_BF16 && stride == matrix->columns && matrix->stride == stride;
@@ -103,9 +103,10 @@ const gp_ops *operations() {
         ops.copy = copy;
         ops.place = place;
         ops.finish = finish;
-        ops.kv_page_bytes = kv_page_bytes;
-        ops.mask_upsample_scratch = mask_upsample_scratch;
-        ops.draw_mask_scratch = draw_mask_scratch;
+        ops.placed_bytes = gp_cuda_placed_bytes;
+        ops.kv_page_bytes = gp_cuda_kv_page_bytes;
+        ops.mask_upsample_scratch = gp_cuda_mask_upsample_scratch;
+        ops.draw_mask_scratch = gp_cuda_draw_mask_scratch;
         ops.linear = linear;
         ops.linear_swiglu = linear_swiglu;
         ops.norm = norm;

@@ -28,7 +28,7 @@ template <class Run> void for_sequences(const gp_sequence *sequences, int count,
 
 /** Elements of one kv head in a page: keys, then values. */
 __host__ __device__ constexpr int64_t page_head_size(int head_dim) {
-    return 2ll * GP_PAGE_TOKENS * head_dim;
+    return GP_CUDA_PAGE_HEAD_SIZE(head_dim);
 }
 
 /** Where a page keeps the keys of a kv head; its values are GP_PAGE_TOKENS·head_dim further. */

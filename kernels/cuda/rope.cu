@@ -55,10 +55,6 @@ __global__ __launch_bounds__(kThreads) void append_rows(const __grid_constant__ 
 
 } // namespace
 
-size_t kv_page_bytes(int kv_heads, int head_dim) {
-    return static_cast<size_t>(kv_heads * page_head_size(head_dim)) * sizeof(uint16_t);
-}
-
 void rope_append(gp_backend *backend, const gp_rope_append *append) {
     Append a = {bits_of(append->qkv), append->cosine, append->sine,
                 append->cache,        append->group,  bits_of(append->q)};

@@ -4,6 +4,7 @@
 #include "tools/geopixel/command_chat.h"
 #include "tools/geopixel/command_eval.h"
 #include "tools/geopixel/command_inspect.h"
+#include "tools/geopixel/command_plan.h"
 #include "tools/geopixel/command_run.h"
 #include "tools/geopixel/exit_codes.h"
 
@@ -18,6 +19,7 @@ static const struct {
     {"chat", "a conversation about a picture", gp_command_chat},
     {"eval", "how right a model's text and masks are on a data set", gp_command_eval},
     {"bench", "how many answers a machine gives, and how long one takes", gp_command_bench},
+    {"plan", "the memory that requests need on a GPU, without one", gp_command_plan},
     {"inspect", "what a checkpoint, a weight file or a raster holds", gp_command_inspect},
 };
 

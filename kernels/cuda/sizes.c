@@ -1,0 +1,34 @@
+#include "kernels/cuda/sizes.h"
+
+size_t gp_cuda_placed_bytes(const gp_matrix *matrix) {
+    return (size_t)(matrix->rows * gp_operand_width(matrix->columns)) * sizeof(uint16_t);
+}
+
+size_t gp_cuda_kv_page_bytes(int kv_heads, int head_dim) {
+    return (size_t)(kv_heads * GP_CUDA_PAGE_HEAD_SIZE(head_dim)) * sizeof(uint16_t);
+}
+
+size_t gp_cuda_mask_product_bytes(int masks, int grid, int channels) {
+    return 2 * (size_t)masks * (size_t)grid * (size_t)grid * (size_t)channels * sizeof(float);
+}
+
+size_t gp_cuda_mask_upsample_scratch(int masks, int grid, int channels) {
+    size_t pixels = 4 * (size_t)masks * (size_t)grid * (size_t)grid;
+    return gp_cuda_mask_product_bytes(masks, grid, channels) +
+           pixels * (size_t)gp_operand_width(channels / 4) * sizeof(uint16_t);
+}
+
+size_t gp_cuda_draw_mask_scratch(int height, int width) {
+    int64_t bands = ((int64_t)height + GP_CUDA_MASK_BAND - 1) / GP_CUDA_MASK_BAND;
+    int64_t blocks = ((int64_t)width + GP_CUDA_MASK_THREADS - 1) / GP_CUDA_MASK_THREADS;
+    return (size_t)((bands + 1) * width + blocks) * sizeof(uint32_t);
+}
+
+gp_backend gp_cuda_sizes(void) {
+    static const gp_ops sizes = {.placed_bytes = gp_cuda_placed_bytes,
+                                 .kv_page_bytes = gp_cuda_kv_page_bytes,
+                                 .mask_upsample_scratch = gp_cuda_mask_upsample_scratch,
+                                 .draw_mask_scratch = gp_cuda_draw_mask_scratch};
+    return (gp_backend){
+        .ops = &sizes, .name = "cuda", .operand = GP_DTYPE_BF16, .workspace_bytes = GP_CUDA_WORKSPACE_BYTES};
+}

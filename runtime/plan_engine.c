@@ -1,0 +1,66 @@
+/** gp_plan_engine: what an engine with limits takes, line by line, and how many requests at the same time
+ * fit. */
+#include "kernels/cuda/sizes.h"
+#include "runtime/engine.h"
+
+#include <stdio.h>
+
+/* The context and kernels of a CUDA process take some 500 MiB; that allocations are rounded to 2 MiB costs
+ * 268 MiB over GeoPixel-7B's tensors. */
+static const uint64_t CUDA_OTHERS = (uint64_t)1 << 30;
+
+static bool add_up(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
+                   gp_engine_plan *plan, gp_status *status);
+
+bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_plan *plan,
+                    gp_status *status) {
+    gp_model model = {0};
+    gp_backend *backend = NULL, sizes = gp_cuda_sizes();
+    const bool cuda = options->device == GP_DEVICE_CUDA;
+    *plan = (gp_engine_plan){0};
+    bool done = gp_reserve_check(options, status);
+    if (done && options->limits.width == 0)
+        done = gp_fail(status, "limits: a picture's width and height are missing");
+    done = done && (cuda || gp_engine_open_backend(options->device, options->threads, &backend, status));
+    const gp_backend *planned = cuda ? &sizes : backend;
+    done = done && gp_plan_open_model(options->model, cuda ? &sizes : backend, &model, status) &&
+           gp_model_check_widths(&model, status) && add_up(&model, planned, options, plan, status);
+    gp_engine_options larger = *options;
+    int most = 0;
+    for (larger.requests = 1; done && bytes > 0 && larger.requests <= GP_REQUESTS_MOST; larger.requests++) {
+        gp_engine_plan other;
+        if (!add_up(&model, planned, &larger, &other, NULL) || other.total > bytes) break;
+        most = larger.requests;
+    }
+    plan->requests_most = most;
+    gp_model_close(&model);
+    gp_backend_close(backend);
+    return done;
+}
+
+static bool add_up(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
+                   gp_engine_plan *plan, gp_status *status) {
+    const gp_language *language = &model->language;
+    gp_reserve reserve;
+    if (!gp_reserve_measure(model, backend, options, &reserve, status)) return false;
+    *plan = (gp_engine_plan){
+        .limits = reserve.limits,
+        .requests = reserve.requests,
+        .crops = reserve.crops,
+        .image_tokens = (int)reserve.image_tokens,
+        .cache_tokens = (int64_t)reserve.pages * GP_PAGE_TOKENS,
+        .weights = model->placed_bytes,
+        .converted = model->converted_bytes,
+        .kv_cache =
+            gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
+                              language->config.num_key_value_heads, language->head_dim, reserve.pages),
+        .requests_bytes = (uint64_t)reserve.requests * gp_reserve_request_bytes(&reserve),
+        .sessions_bytes = (uint64_t)reserve.limits.sessions * gp_reserve_session_bytes(&reserve),
+        .stage = reserve.stage,
+        .workspace = backend->workspace_bytes,
+        .others = options->device == GP_DEVICE_CUDA ? CUDA_OTHERS : 0};
+    plan->total = plan->weights + plan->converted + plan->kv_cache + plan->requests_bytes +
+                  plan->sessions_bytes + plan->stage + plan->workspace + plan->others;
+    snprintf(plan->device, sizeof plan->device, "%s", backend->name);
+    return true;
+}
