@@ -35,6 +35,17 @@ void *gp_grow(void *memory, size_t old_bytes, size_t new_bytes) {
     return grown;
 }
 
+void *gp_array_add(gp_array *array, size_t size) {
+    if (array->count == array->capacity) {
+        size_t larger = array->capacity > 0 ? 2 * array->capacity : 64;
+        void *grown = gp_grow(array->data, array->count * size, larger * size);
+        if (grown == NULL) return NULL;
+        array->data = grown;
+        array->capacity = larger;
+    }
+    return (char *)array->data + size * array->count++;
+}
+
 char *gp_copy_text(const char *text) {
     size_t bytes = strlen(text) + 1;
     char *copy = gp_allocate(bytes);

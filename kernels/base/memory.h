@@ -31,6 +31,16 @@ char *gp_copy_text(const char *text);
 /** Frees what gp_allocate gave; NULL is allowed. */
 void gp_free(void *memory);
 
+/** A list that grows. Zeros are an empty one; its data are freed with gp_free. */
+typedef struct gp_array {
+    void *data;
+    size_t count, capacity; /* elements */
+} gp_array;
+
+/** The place of one more element of `size` bytes, uninitialised; others may have moved. NULL, with the list
+ * as it was, when memory is out. */
+void *gp_array_add(gp_array *array, size_t size);
+
 /** Bytes that gp_allocate has out now, and their largest sum since the program began. */
 typedef struct gp_memory_usage {
     size_t live_bytes;

@@ -49,18 +49,12 @@ typedef struct item {
 
 #define NONE UINT32_MAX
 
-/** A growing array. */
-typedef struct array {
-    void *data;
-    size_t count, capacity;
-} array;
-
 typedef struct machine {
     const unsigned char *data;
     size_t size, at;
     const char *path;
     gp_status *status;
-    array nodes, items, stack, memo; /* node, item, uint32_t, uint32_t */
+    gp_array nodes, items, stack, memo; /* node, item, uint32_t, uint32_t */
 } machine;
 
 static bool run(machine *m, uint32_t *result);
@@ -85,18 +79,10 @@ bool gp_pickle_parse(const unsigned char *data, size_t size, const char *path, g
 /* ---- memory ---- */
 
 /** A place for one more element; NULL with the status set when memory is out. */
-static void *extend(machine *m, array *list, size_t size) {
-    if (list->count == list->capacity) {
-        size_t larger = list->capacity > 0 ? 2 * list->capacity : 64;
-        void *grown = gp_grow(list->data, list->count * size, larger * size);
-        if (grown == NULL) {
-            gp_fail(m->status, "%s: no memory for its pickle", m->path);
-            return NULL;
-        }
-        list->data = grown;
-        list->capacity = larger;
-    }
-    return (char *)list->data + size * list->count++;
+static void *extend(machine *m, gp_array *list, size_t size) {
+    void *place = gp_array_add(list, size);
+    if (place == NULL) gp_fail(m->status, "%s: no memory for its pickle", m->path);
+    return place;
 }
 
 static node *node_at(const machine *m, uint32_t index) {

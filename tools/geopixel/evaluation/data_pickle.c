@@ -33,16 +33,10 @@ typedef struct item {
     uint32_t value, next;
 } item;
 
-/** A growing array. */
-typedef struct array {
-    void *data;
-    size_t count, capacity;
-} array;
-
 typedef struct machine {
     gp_pickle_bytes bytes;
-    array nodes, items, stack, memo; /* node, item, uint32_t, uint32_t */
-    size_t memo_used;                /* places of the memo that are set */
+    gp_array nodes, items, stack, memo; /* node, item, uint32_t, uint32_t */
+    size_t memo_used;                   /* places of the memo that are set */
 } machine;
 
 static bool run(machine *m, uint32_t *result);
@@ -71,18 +65,10 @@ static bool out_of_memory(machine *m) {
 }
 
 /** A place for one more element; NULL with the status set when memory is out. */
-static void *extend(machine *m, array *list, size_t size) {
-    if (list->count == list->capacity) {
-        size_t larger = list->capacity > 0 ? 2 * list->capacity : 64;
-        void *grown = gp_grow(list->data, list->count * size, larger * size);
-        if (grown == NULL) {
-            out_of_memory(m);
-            return NULL;
-        }
-        list->data = grown;
-        list->capacity = larger;
-    }
-    return (char *)list->data + size * list->count++;
+static void *extend(machine *m, gp_array *list, size_t size) {
+    void *place = gp_array_add(list, size);
+    if (place == NULL) out_of_memory(m);
+    return place;
 }
 
 static node *node_at(const machine *m, uint32_t index) {
