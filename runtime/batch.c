@@ -17,7 +17,7 @@ static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buf
 static int divide_rows(gp_request_state *const *requests, int count, part *parts);
 static void embed_prompt(const part *p, const gp_language_buffers *buffers);
 static void observe_prefill(const part *p, const gp_language_buffers *buffers);
-static void choose(const gp_run *run, const gp_batch_buffers *buffers, int slot, const gp_request_state *s);
+static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s);
 static void take_token(gp_request_state *s, int32_t id);
 static void end_text(gp_request_state *s);
 
@@ -26,9 +26,9 @@ static void end_text(gp_request_state *s);
 void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int count) {
     const gp_language *language = &run->model->language;
     gp_backend *backend = run->model->backend;
-    part parts[GP_REQUESTS_MAX];
-    gp_sequence sequences[GP_REQUESTS_MAX];
-    int32_t ids[GP_REQUESTS_MAX] = {0}; /* a lost device brings none */
+    part parts[GP_REQUESTS_MOST];
+    gp_sequence sequences[GP_REQUESTS_MOST];
+    int32_t ids[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
     gp_batch_buffers buffers;
     int taking = divide_rows(requests, count, parts), whole = 0;
     int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;
@@ -47,7 +47,7 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
         if (!parts[i].whole) continue;
         gp_language_final(language, backend, &buffers.language, parts[i].first_row + parts[i].rows - 1, 1);
         gp_language_logits(language, backend, &buffers.language, 1, false, buffers.logits);
-        choose(run, &buffers, whole++, s);
+        choose(&buffers, 0, whole++, s);
     }
     if (whole > 0) backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
     for (int i = 0, next = 0; i < taking; i++) {
@@ -134,10 +134,10 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
     const gp_language *language = &run->model->language;
     gp_backend *backend = run->model->backend;
     const gp_ops *ops = backend->ops;
-    const int64_t hidden = language->config.hidden_size, vocabulary = language->config.vocab_size;
-    const uint8_t text_rows[GP_REQUESTS_MAX] = {0};
-    gp_sequence sequences[GP_REQUESTS_MAX];
-    int32_t ids[GP_REQUESTS_MAX];
+    const int64_t hidden = language->config.hidden_size;
+    const uint8_t text_rows[GP_REQUESTS_MOST] = {0};
+    gp_sequence sequences[GP_REQUESTS_MOST];
+    int32_t ids[GP_REQUESTS_MOST];
     gp_batch_buffers buffers;
     if (!lay_out(run, count, count, &buffers, requests, count)) return;
     for (int i = 0; i < count; i++) {
@@ -158,9 +158,7 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
         if (ids[i] == s->model->seg_token)
             ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
                       buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
-        gp_batch_buffers own = buffers;
-        own.logits += i * vocabulary;
-        choose(run, &own, i, s);
+        choose(&buffers, i, i, s);
     }
     ops->download(backend, ids, buffers.tokens, (size_t)count * sizeof *ids);
     for (int i = 0; i < count; i++) {
@@ -171,17 +169,18 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
     }
 }
 
-/** The next token by the request's sampling, from the first row of buffers->logits, into tokens[slot]. */
-static void choose(const gp_run *run, const gp_batch_buffers *buffers, int slot, const gp_request_state *s) {
+/** The next token by the request's sampling, from a row of buffers->logits, into tokens[slot]. */
+static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s) {
     const gp_sampling *sampling = &s->options->sampling;
-    gp_backend *backend = run->model->backend;
-    backend->ops->sample(backend, &(gp_sample){.logits = buffers->logits,
-                                               .count = run->model->config.language.vocab_size,
-                                               .temperature = sampling->temperature,
-                                               .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
-                                               .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
-                                               .order = buffers->order,
-                                               .token = buffers->tokens + slot});
+    const int vocabulary = s->model->config.language.vocab_size;
+    s->backend->ops->sample(s->backend,
+                            &(gp_sample){.logits = buffers->logits + (int64_t)row * vocabulary,
+                                         .count = vocabulary,
+                                         .temperature = sampling->temperature,
+                                         .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
+                                         .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                                         .order = buffers->order,
+                                         .token = buffers->tokens + slot});
 }
 
 static void emit_text(gp_request_state *s, const char *text) {

@@ -13,5 +13,5 @@
  */
 void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int count);
 
-/** Phase DECODE, one pass: the last token of each, and the next one chosen. count ≤ GP_REQUESTS_MAX. */
+/** Phase DECODE, one pass: the last token of each, and the next one chosen. count ≤ GP_REQUESTS_MOST. */
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count);

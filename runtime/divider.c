@@ -1,8 +1,5 @@
 #include "runtime/divider.h"
 
-/** Larger pictures are refused before this; it keeps every product below within 64 bits. */
-enum { SIDE_MAX = 1 << 26 };
-
 static int64_t ceiling_quotient(int64_t a, double b);
 static void grid_at(int64_t scale, double ratio, int side, int64_t *height, int64_t *rows);
 static int64_t image_tokens(int64_t columns, int64_t rows, int side, int patch);
@@ -11,9 +8,9 @@ bool gp_divide(int width, int height, int side, int patch, const gp_divider_limi
                gp_division *division, gp_status *status) {
     if (width <= 0 || height <= 0)
         return gp_fail(status, "a picture of %d x %d has no pixels", width, height);
-    if (width > SIDE_MAX || height > SIDE_MAX)
+    if (width > GP_DIVIDER_SIDE_MAX || height > GP_DIVIDER_SIDE_MAX)
         return gp_fail(status, "a picture of %d x %d: at most %d x %d can be divided", width, height,
-                       SIDE_MAX, SIDE_MAX);
+                       GP_DIVIDER_SIDE_MAX, GP_DIVIDER_SIDE_MAX);
     bool transposed = width < height;
     int64_t longer = transposed ? height : width, shorter = transposed ? width : height;
     double ratio = (double)longer / (double)shorter;

@@ -8,6 +8,9 @@
 
 #include <stdint.h>
 
+/** Pictures with a longer side are refused; it keeps every product within 64 bits. */
+enum { GP_DIVIDER_SIDE_MAX = 1 << 26 };
+
 /** What the division may cost. */
 typedef struct gp_divider_limits {
     int crops;                /* P of the official rule */

@@ -11,7 +11,6 @@
 enum {
     GP_PREFILL_ROWS = 1024, /* of prompts that go through the layers together: memory, not results, depends
                                on it */
-    GP_REQUESTS_MAX = GP_REQUESTS_MOST,
     GP_CROPS_DEFAULT = 9,
     GP_NEW_TOKENS_DEFAULT = 300,
     GP_TEXT_TOKENS_DEFAULT = 64,

@@ -3,9 +3,6 @@
 static bool measure(const gp_model *model, const gp_backend *backend, int64_t pages, gp_reserve *reserve,
                     gp_status *status);
 
-/** Larger pictures cannot be divided. */
-enum { SIDE_MAX = 1 << 26 };
-
 static const int64_t PAGES_MAX = INT32_MAX / 2;
 
 bool gp_reserve_measure(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
@@ -27,8 +24,8 @@ bool gp_reserve_check(const gp_engine_options *options, gp_status *status) {
     const struct {
         const char *name;
         int value, most;
-    } numbers[] = {{"width", limits->width, SIDE_MAX},
-                   {"height", limits->height, SIDE_MAX},
+    } numbers[] = {{"width", limits->width, GP_DIVIDER_SIDE_MAX},
+                   {"height", limits->height, GP_DIVIDER_SIDE_MAX},
                    {"crops", limits->crops, INT32_MAX},
                    {"max_crops", limits->max_crops, INT32_MAX},
                    {"text_tokens", limits->text_tokens, INT32_MAX},

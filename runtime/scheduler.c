@@ -3,8 +3,6 @@
 #include "kernels/base/memory.h"
 #include "runtime/batch.h"
 
-#include <string.h>
-
 /** All memory of requests and sessions, where it is planned. */
 static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status *status) {
     const gp_reserve *reserve = &scheduler->reserve;
@@ -191,7 +189,7 @@ static void wait_for_device(gp_scheduler *scheduler) {
 
 void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void *owner, gp_event_type final),
                         void *user) {
-    gp_request_state *found[GP_REQUESTS_MAX];
+    gp_request_state *found[GP_REQUESTS_MOST];
     const gp_run *run = &scheduler->run;
     for (int i = 0; i < scheduler->count; i++) {
         gp_request_state *s = scheduler->running[i].state;

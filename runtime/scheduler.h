@@ -28,7 +28,7 @@ typedef struct gp_scheduler {
     int spare_count;
 } gp_scheduler;
 
-/** At most reserve->requests requests run (1 … GP_REQUESTS_MAX). All that is reserved is allocated now:
+/** At most reserve->requests requests run (1 … GP_REQUESTS_MOST). All that is reserved is allocated now:
  * nothing, pages alone, or everything. On failure nothing is left open. */
 bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_reserve *reserve,
                        gp_status *status);
