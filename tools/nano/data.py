@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model import CODED, SIZES, TURNS, place_code, place_frequencies
+from model import SIZES, TURNS, cell_places, place_code, place_frequencies, short_code
 from scenes import load_cache
 from scenes.questions import Question, Target
 from tokenizer import BOS, Tokenizer
@@ -145,8 +145,7 @@ def shown(targets: list[list[Target]], side: int) -> Shown:
                 single[row, here] = True
                 boxes[row, here] = torch.tensor(target.box, dtype=torch.float32)
     low, high = boxes[..., :2], boxes[..., 2:]
-    angle = math.pi * (low + high - 1)[..., None] * torch.tensor(TURNS)
-    return Shown(kinds, single, torch.cat([angle.sin().flatten(2), angle.cos().flatten(2), (high - low).clamp(min=1e-3).log()], 2))
+    return Shown(kinds, single, torch.cat([short_code(low + high - 1), (high - low).clamp(min=1e-3).log()], 2))
 
 
 def together(parts: list[Shown]) -> Shown:
@@ -241,9 +240,8 @@ def token_places(grid: int) -> tuple[Tensor, Tensor]:
     side = SIZES["vision"]["image_size"] // SIZES["vision"]["patch_size"] // 2
 
     def view(count: int) -> tuple[Tensor, Tensor]:
-        at = (torch.arange(count) + 0.5) / count
         inside = F.pad(torch.ones(count, count, dtype=torch.bool), (0, 1)).flatten()  # a separator after each row
-        return torch.stack(torch.meshgrid(at, at, indexing="ij")[::-1], -1).flatten(0, 1), inside
+        return (cell_places(count) + 1) / 2, inside
 
     whole, crops = view(side), view(side * grid)
     return torch.cat([whole[0], crops[0]]), torch.cat([whole[1], torch.zeros(1, dtype=torch.bool), crops[1]])

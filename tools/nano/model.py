@@ -335,11 +335,15 @@ def place_code(xy: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
+def short_code(xy: Tensor) -> Tensor:
+    """Coordinates from −1 to 1 [..., 2] → [..., CODED]: of place_code's numbers, each once."""
+    angle = math.pi * xy[..., None] * torch.tensor(TURNS)  # [..., 2, frequencies]
+    return torch.stack([angle.sin(), angle.cos()], -1).transpose(-3, -2).flatten(-3)
+
+
 def cell_codes(side: int) -> Tensor:
-    """The codes of the cells of a map, row by row: [side², CODED], every frequency once."""
-    xy = cell_places(side)
-    angle = math.pi * xy[:, :, None] * torch.tensor(TURNS)  # [cells, 2, frequencies]
-    return torch.stack([angle.sin(), angle.cos()], -1).transpose(1, 2).flatten(1)
+    """The short codes of the cells of a map, row by row: [side², CODED]."""
+    return short_code(cell_places(side))
 
 
 def cell_places(side: int) -> Tensor:
