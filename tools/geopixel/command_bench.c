@@ -116,8 +116,8 @@ static bool parse(bench *b, int count, char **arguments, bool *help) {
         return true;
     }
     if (b->mode == NULL || (strcmp(b->mode, "offline") != 0 && strcmp(b->mode, "latency") != 0))
-        return gp_fail(&b->status, "%s%sis no measurement: offline or latency",
-                       b->mode != NULL ? b->mode : "nothing", " ");
+        return gp_fail(&b->status, "%s is no measurement: offline or latency",
+                       b->mode != NULL ? b->mode : "nothing");
     return b->model != NULL || gp_fail(&b->status, "--model is missing: the checkpoint's folder");
 }
 

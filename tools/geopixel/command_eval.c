@@ -148,14 +148,16 @@ static bool read_inputs(evaluation *e) {
 static json_t *prediction_of(const evaluation *e, const gp_sample *sample, const gp_rgb_image *image) {
     const gp_answer *answer = &e->asking.answer;
     json_t *masks = json_array(), *phrases = json_array();
-    for (size_t i = 0; i < answer->mask_count; i++) {
-        const gp_rle *rle = &answer->masks[i].rle;
+    bool done = true;
+    for (size_t i = 0; i < answer->mask_count && done; i++) {
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
-        char *counts = gp_rle_text(rle);
-        json_array_append_new(masks,
-                              json_pack("{s:[i,i],s:s?}", "size", rle->height, rle->width, "counts", counts));
-        json_array_append_new(phrases, phrase != NULL ? json_string(phrase->text) : json_null());
-        gp_free(counts);
+        done = json_array_append_new(masks, gp_rle_json(&answer->masks[i].rle)) == 0 &&
+               json_array_append_new(phrases, phrase != NULL ? json_string(phrase->text) : json_null()) == 0;
+    }
+    if (!done) {
+        json_decref(masks);
+        json_decref(phrases);
+        return NULL;
     }
     return json_pack("{s:s,s:[i,i],s:s,s:o,s:o,s:s,s:i}", "id", sample->id, "size", image->height,
                      image->width, "text", answer->text != NULL ? answer->text : "", "phrases", phrases,

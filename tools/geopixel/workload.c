@@ -2,6 +2,7 @@
 
 #include "kernels/base/clock.h"
 #include "kernels/base/memory.h"
+#include "runtime/sampling.h"
 #include "tools/geopixel/interrupt.h"
 
 #include <errno.h>
@@ -38,14 +39,6 @@ static void on_event(void *user, const gp_event *event) {
     }
 }
 
-/** A number in (0, 1] from the counter (splitmix64). */
-static double uniform(uint64_t seed, uint64_t counter) {
-    uint64_t z = seed + (counter + 1) * 0x9E3779B97F4A7C15ull;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    return (double)(((z ^ (z >> 31)) >> 11) + 1) * 0x1p-53;
-}
-
 static void wait_until(double time) {
     double left = time - gp_clock_seconds();
     if (left <= 0) return;
@@ -58,7 +51,7 @@ static bool submit_all(gp_engine *engine, const gp_workload *w, gp_session *sess
     double next = gp_clock_seconds();
     for (int i = 0; i < w->requests; i++) {
         if (w->rate > 0 && i > 0) {
-            next -= log(uniform(w->seed, (uint64_t)i)) / w->rate;
+            next -= log(1 - gp_uniform(w->seed, (uint64_t)i)) / w->rate;
             wait_until(next);
         }
         if (gp_interrupted()) return gp_fail(status, "interrupted");

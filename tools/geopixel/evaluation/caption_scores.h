@@ -13,7 +13,8 @@ double gp_cider(const gp_words *predicted, const gp_words *right, size_t count);
 
 /**
  * METEOR 1.5's score for English (Denkowski and Lavie 2014; α = 0.85, β = 0.2, γ = 0.6, δ = 0.75) over the
- * sums of a whole set, with exact matches (weight 1) and matches of stems (0.6): what meteor-1.5.jar gives for
+ * sums of a whole set, with exact matches (weight 1) and matches of stems (0.6): what meteor-1.5.jar gives
+ * for
  * `-m "exact stem" -w "1.0 0.6"`, the order and the beam of its search included, but for function words, of
  * which our list is not METEOR's. Synonyms and paraphrases, for which METEOR needs its Java data, are not
  * matched: the figure is not METEOR's, and is lower where texts say the same in other words. NaN when memory

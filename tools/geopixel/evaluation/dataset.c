@@ -1,5 +1,6 @@
 #include "tools/geopixel/evaluation/dataset.h"
 
+#include "kernels/base/file.h"
 #include "kernels/base/memory.h"
 #include "tools/geopixel/evaluation/polygon.h"
 
@@ -93,16 +94,8 @@ bool gp_target_mask(const gp_dataset *dataset, const gp_sample *sample, size_t t
 static char *placed(const char *images, const char *name) {
     const char *last = strrchr(name, '/');
     const char *tries[] = {name, last != NULL ? last + 1 : name};
-    for (size_t i = 0; i < 2 && name[0] != '/'; i++) {
-        size_t size = strlen(images) + strlen(tries[i]) + 2;
-        char *path = gp_allocate(size);
-        if (path == NULL) return NULL;
-        snprintf(path, size, "%s/%s", images, tries[i]);
-        FILE *file = fopen(path, "rb");
-        if (file != NULL) fclose(file);
-        if (file != NULL) return path;
-        gp_free(path);
-    }
+    for (size_t i = 0; i < 2 && name[0] != '/'; i++)
+        if (gp_file_exists(images, tries[i])) return gp_file_join(images, tries[i]);
     return gp_copy_text(name);
 }
 

@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define INSTANCES  "instances.json"
 #define REFERENCES "refs(unc).p"
@@ -32,11 +31,8 @@ static bool read_reference(reader *in, size_t index, const json_t *reference);
 
 /** Where the pictures are: in the folder, or where the published archive has them, in images/ beside it. */
 static char *pictures_of(const char *folder) {
-    struct stat about;
-    char *beside = gp_file_join(folder, "../images/rrsisd/JPEGImages");
-    if (beside != NULL && stat(beside, &about) == 0) return beside;
-    gp_free(beside);
-    return gp_file_join(folder, "JPEGImages");
+    static const char beside[] = "../images/rrsisd/JPEGImages";
+    return gp_file_join(folder, gp_file_exists(folder, beside) ? beside : "JPEGImages");
 }
 
 bool gp_rrsisd_read(const char *folder, const char *split, const char *images, gp_dataset *dataset,

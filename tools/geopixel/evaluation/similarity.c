@@ -12,7 +12,8 @@ bool gp_similarity_open(const char *bert, int threads, gp_similarity *similarity
     if (similarity->name == NULL || similarity->embeddings == NULL)
         return gp_fail(status, "no memory for phrases");
     snprintf(similarity->name, size, "%s%s", kind, bert != NULL ? bert : "");
-    return bert == NULL || gp_bert_open(bert, threads, &similarity->bert, status);
+    return bert != NULL ? gp_bert_open(bert, threads, &similarity->bert, status)
+                        : gp_words_split(&similarity->vocabulary, "a an the", &similarity->articles, status);
 }
 
 /** The phrase's mean hidden state, computed once. Valid until the next call. */
@@ -36,30 +37,28 @@ static bool embedding(gp_similarity *s, const char *phrase, size_t *number, gp_s
     return true;
 }
 
-/** Takes the articles out. */
-static bool content(gp_vocabulary *v, const char *phrase, gp_words *words, gp_status *status) {
-    gp_words articles = {0};
+/** The phrase's words but for articles. */
+static bool content(gp_similarity *s, const char *phrase, gp_words *words, gp_status *status) {
+    const gp_words *articles = &s->articles;
     size_t kept = 0;
-    if (!gp_words_split(v, "a an the", &articles, status)) return false;
-    bool done = gp_words_split(v, phrase, words, status);
+    bool done = gp_words_split(&s->vocabulary, phrase, words, status);
     for (size_t i = 0; done && i < words->count; i++) {
         bool article = false;
-        for (size_t k = 0; k < articles.count; k++) article |= articles.numbers[k] == words->numbers[i];
+        for (size_t k = 0; k < articles->count; k++) article |= articles->numbers[k] == words->numbers[i];
         if (!article) words->numbers[kept++] = words->numbers[i];
     }
     words->count = kept;
-    gp_free(articles.numbers);
     return done;
 }
 
-static bool shared_words(gp_vocabulary *v, const char *a, const char *b, double *value, gp_status *status) {
+static bool shared_words(gp_similarity *s, const char *a, const char *b, double *value, gp_status *status) {
     gp_words left = {0}, right = {0};
-    bool done = content(v, a, &left, status) && content(v, b, &right, status);
+    bool done = content(s, a, &left, status) && content(s, b, &right, status);
+    const uint32_t *stem = s->vocabulary.stem;
     size_t common = 0;
     for (size_t i = 0; done && i < left.count; i++)
         for (size_t j = 0; j < right.count; j++) {
-            if (right.numbers[j] == UINT32_MAX || v->stem[left.numbers[i]] != v->stem[right.numbers[j]])
-                continue;
+            if (right.numbers[j] == UINT32_MAX || stem[left.numbers[i]] != stem[right.numbers[j]]) continue;
             right.numbers[j] = UINT32_MAX; /* each once */
             common++;
             break;
@@ -72,7 +71,7 @@ static bool shared_words(gp_vocabulary *v, const char *a, const char *b, double 
 
 bool gp_similarity_of(gp_similarity *s, const char *a, const char *b, double *value, gp_status *status) {
     size_t left, right, hidden;
-    if (s->bert == NULL) return shared_words(&s->vocabulary, a, b, value, status);
+    if (s->bert == NULL) return shared_words(s, a, b, value, status);
     if (!embedding(s, a, &left, status) || !embedding(s, b, &right, status)) return false;
     hidden = (size_t)gp_bert_hidden(s->bert);
     *value = gp_bert_similarity(s->means + left * hidden, s->means + right * hidden, (int)hidden);
@@ -81,6 +80,7 @@ bool gp_similarity_of(gp_similarity *s, const char *a, const char *b, double *va
 
 void gp_similarity_close(gp_similarity *similarity) {
     gp_bert_close(similarity->bert);
+    gp_free(similarity->articles.numbers);
     gp_vocabulary_free(&similarity->vocabulary);
     json_decref(similarity->embeddings);
     gp_free(similarity->means);

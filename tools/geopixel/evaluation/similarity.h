@@ -9,6 +9,7 @@ typedef struct gp_similarity {
     gp_bert *bert; /* NULL: by words */
     char *name;    /* "BERT (DIR)" or "shared words" */
     gp_vocabulary vocabulary;
+    gp_words articles;
     json_t *embeddings; /* phrase → its number in `means` */
     float *means;       /* [phrases, hidden] */
     size_t phrases, capacity;

@@ -16,13 +16,10 @@ static json_t *masks_json(const gp_answer *answer) {
     for (size_t i = 0; i < answer->mask_count && masks != NULL; i++) {
         const gp_answer_mask *mask = &answer->masks[i];
         const gp_phrase *phrase = gp_answer_phrase(answer, i);
-        char *counts = gp_rle_text(&mask->rle);
-        json_t *entry =
-            json_pack("{s:{s:[i,i],s:s},s:s?,s:I,s:f}", "rle", "size", mask->rle.height, mask->rle.width,
-                      "counts", counts != NULL ? counts : "", "phrase", phrase != NULL ? phrase->text : NULL,
-                      "area_px", (json_int_t)mask->area, "score", (double)mask->score);
-        bool added = counts != NULL && json_array_append_new(masks, entry) == 0;
-        gp_free(counts);
+        json_t *entry = json_pack("{s:o,s:s?,s:I,s:f}", "rle", gp_rle_json(&mask->rle), "phrase",
+                                  phrase != NULL ? phrase->text : NULL, "area_px", (json_int_t)mask->area,
+                                  "score", (double)mask->score);
+        bool added = json_array_append_new(masks, entry) == 0;
         if (added) continue;
         json_decref(masks);
         return NULL;
@@ -50,13 +47,14 @@ bool gp_report_json(FILE *stream, const gp_answer *answer, const gp_report_conte
     for (int i = 0; i < GP_STAGE_COUNT; i++)
         json_object_set_new(timings, gp_stage_name((gp_stage)i), json_real(numbers->seconds[i]));
     json_object_set_new(timings, "total", json_real(total_seconds(numbers)));
-    json_t *root = json_pack(
-        "{s:{s:s,s:i,s:i},s:s,s:s?,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}", "image", "file",
-        context->image, "width", context->width, "height", context->height, "model", context->model, "device",
-        context->device, "prompt", context->prompt, "text", answer->text != NULL ? answer->text : "", "token_ids", ids, "phrases",
-        phrases_json(answer), "masks", masks_json(answer), "prompt_tokens", numbers->prompt_tokens,
-        "image_tokens", numbers->image_tokens, "crops", "columns", numbers->crop_columns, "rows",
-        numbers->crop_rows, "count", numbers->crop_columns * numbers->crop_rows, "timings", timings);
+    json_t *root = json_pack("{s:{s:s,s:i,s:i},s:s,s:s?,s:s,s:s,s:o,s:o,s:o,s:i,s:i,s:{s:i,s:i,s:i},s:o}",
+                             "image", "file", context->image, "width", context->width, "height",
+                             context->height, "model", context->model, "device", context->device, "prompt",
+                             context->prompt, "text", answer->text != NULL ? answer->text : "", "token_ids",
+                             ids, "phrases", phrases_json(answer), "masks", masks_json(answer),
+                             "prompt_tokens", numbers->prompt_tokens, "image_tokens", numbers->image_tokens,
+                             "crops", "columns", numbers->crop_columns, "rows", numbers->crop_rows, "count",
+                             numbers->crop_columns * numbers->crop_rows, "timings", timings);
     bool written =
         root != NULL && json_dumpf(root, stream, JSON_INDENT(1)) == 0 && fputc('\n', stream) != EOF;
     json_decref(root);

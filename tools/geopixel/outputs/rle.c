@@ -58,6 +58,14 @@ char *gp_rle_text(const gp_rle *rle) {
     return text;
 }
 
+json_t *gp_rle_json(const gp_rle *rle) {
+    char *counts = gp_rle_text(rle);
+    json_t *object =
+        counts != NULL ? json_pack("{s:[i,i],s:s}", "size", rle->height, rle->width, "counts", counts) : NULL;
+    gp_free(counts);
+    return object;
+}
+
 bool gp_rle_parse(const char *text, int width, int height, gp_rle *rle, gp_status *status) {
     const uint64_t pixels = (uint64_t)width * (uint64_t)height;
     uint64_t sum = 0;

@@ -3,6 +3,7 @@
 
 #include "kernels/base/status.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,9 @@ void gp_rle_paint(const gp_rle *rle, void *pixels, int bytes, uint16_t value);
 /** COCO's text, terminated: each run (from the third on its difference to the one two before) in groups of
  * five bits, lowest first. NULL when memory is out; free with gp_free. */
 char *gp_rle_text(const gp_rle *rle);
+
+/** COCO's object {size: [height, width], counts: its text}; NULL when memory is out. */
+json_t *gp_rle_json(const gp_rle *rle);
 
 /** Reads COCO's text of a mask of the size; fails, naming what is wrong, where the runs are not exactly the
  * mask's pixels. */
