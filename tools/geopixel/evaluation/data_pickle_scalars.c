@@ -106,7 +106,14 @@ static json_t *whole_line(gp_pickle_bytes *bytes, unsigned char opcode) {
     if (opcode == 'I' && length == 2 && text[0] == '0' && (text[1] == '0' || text[1] == '1'))
         return made_of(bytes, json_boolean(text[1] == '1'));
     if (opcode == 'L' && length > 0 && text[length - 1] == 'L') length--;
-    return parse_whole(bytes, text, length, &number) ? made_of(bytes, json_integer(number)) : NULL;
+    if (!parse_whole(bytes, text, length, &number)) return NULL;
+    if (opcode == 'I' && length == 2 && (number == 0 || number == 1)) {
+        gp_pickle_fail(bytes,
+                       "the INT \"%.2s\" is a truth value to one of Python's readers, a number to the other",
+                       text);
+        return NULL;
+    }
+    return made_of(bytes, json_integer(number));
 }
 
 /** LONG1, LONG4: a little-endian two's complement number whose length comes first. */
