@@ -25,6 +25,7 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/base/status.h"
+#include "kernels/communicator.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -432,9 +433,9 @@ typedef struct gp_ops {
     /** Backend to backend. */
     void (*copy)(gp_backend *backend, void *target, const void *source, size_t bytes);
     /**
-     * A weight of the checkpoint [rows, columns], contiguous in host memory, in the form that the backend
-     * computes with: the host's own where it reads host memory, else a copy that lives as long as the
-     * backend. The host's bytes must stay as long as the backend does. False when there is no room.
+     * A weight of the checkpoint [rows, columns] in host memory, its stride as it is there, in the form that
+     * the backend computes with: the host's own where it reads host memory, else a copy that lives as long as
+     * the backend. The host's bytes must stay as long as the backend does. False when there is no room.
      */
     bool (*place)(gp_backend *backend, gp_matrix *matrix);
     /** Waits for all operations; false with `status` set when one of them failed. */
@@ -447,6 +448,15 @@ typedef struct gp_ops {
     size_t (*mask_upsample_scratch)(int masks, int grid, int channels);
     /** Bytes of gp_draw_mask's scratch. */
     size_t (*draw_mask_scratch)(int height, int width);
+    /** A name for a new group of ranks on backends of this kind. */
+    bool (*communicator_id)(gp_communicator_id *id, gp_status *status);
+    /**
+     * Makes the backend one of `size` ranks; blocks until all have come, or `abort` of one that has. `most`:
+     * elements of the largest all-reduce. Closed by its `destroy`, before the backend. Fails where ranks of
+     * this kind cannot meet.
+     */
+    bool (*join)(gp_backend *backend, const gp_communicator_id *id, int rank, int size, size_t most,
+                 gp_communicator **communicator, gp_status *status);
 
     void (*linear)(gp_backend *, const gp_linear *);
     void (*linear_swiglu)(gp_backend *, const gp_linear_swiglu *);
@@ -490,9 +500,9 @@ struct gp_backend {
  */
 bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status);
 
-/** The CUDA backend on the first GPU; fails, saying why, where the build, the driver or the GPU is lacking.
- */
-bool gp_backend_open_cuda(gp_backend **backend, gp_status *status);
+/** The CUDA backend on GPU number `index`, 0 for the first; fails, saying why, where the build, the driver or
+ * the GPU is lacking. */
+bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status);
 
 /** `count` operands beyond x. */
 static inline gp_operand *gp_operand_at(const gp_backend *backend, const gp_operand *x, int64_t count) {

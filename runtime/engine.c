@@ -158,7 +158,7 @@ void gp_engine_close(gp_engine *engine) {
 }
 
 bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
-    if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(backend, status);
+    if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(0, backend, status);
     return gp_backend_open_cpu(threads, backend, status);
 }
 

@@ -38,7 +38,7 @@ static int run(const char *only, const char *output) {
     gp_status status = {0};
     struct cudaDeviceProp properties;
     bool reported = true;
-    if (!gp_backend_open_cuda(&b.backend, &status)) {
+    if (!gp_backend_open_cuda(0, &b.backend, &status)) {
         printf("skipped: %s\n", status.message);
         gp_status_clear(&status);
         return 77; /* there is nothing to measure on */

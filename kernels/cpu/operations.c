@@ -1,5 +1,6 @@
 /** This instruction set's table of operations, and what memory means on a CPU. */
 #include "kernels/base/memory.h"
+#include "kernels/cpu/communicator.h"
 #include "kernels/cpu/cpu.h"
 
 #include <string.h>
@@ -22,7 +23,7 @@ static void copy(gp_backend *backend, void *target, const void *source, size_t b
 /** The host's own bytes. */
 static bool place(gp_backend *backend, gp_matrix *matrix) {
     (void)backend;
-    matrix->stride = matrix->columns;
+    (void)matrix;
     return true;
 }
 
@@ -50,6 +51,8 @@ const gp_ops GP_CPU(ops) = {
     .kv_page_bytes = GP_CPU(kv_page_bytes),
     .mask_upsample_scratch = GP_CPU(mask_upsample_scratch),
     .draw_mask_scratch = GP_CPU(draw_mask_scratch),
+    .communicator_id = gp_cpu_communicator_id,
+    .join = gp_cpu_join,
     .linear = GP_CPU(linear),
     .linear_swiglu = GP_CPU(linear_swiglu),
     .norm = GP_CPU(norm),

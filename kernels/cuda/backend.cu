@@ -1,4 +1,4 @@
-/** Opens the first GPU: is there a driver, is there a GPU, is it new enough; and closes it. */
+/** Opens a GPU: is there a driver, is there a GPU, is it new enough; and closes it. */
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/operations.h"
 
@@ -26,18 +26,22 @@ static void destroy(gp_backend *backend) {
     gp_free(&cuda);
 }
 
-extern "C" bool gp_backend_open_cuda(gp_backend **backend, gp_status *status) {
+extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) return gp_fail(status, "no GPU can be used: %s", cudaGetErrorString(error));
     if (count == 0) return gp_fail(status, "no GPU: the driver lists none");
+    if (index < 0 || index >= count)
+        return gp_fail(status, "GPU %d is not there: the driver lists %d, from 0 on", index, count);
     cudaDeviceProp properties;
-    error = cudaGetDeviceProperties(&properties, 0);
-    if (error != cudaSuccess) return gp_fail(status, "GPU 0 does not answer: %s", cudaGetErrorString(error));
+    error = cudaSetDevice(index);
+    if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, index);
+    if (error != cudaSuccess)
+        return gp_fail(status, "GPU %d does not answer: %s", index, cudaGetErrorString(error));
     int capability = 10 * properties.major + properties.minor;
     if (capability < CAPABILITY_MIN)
-        return gp_fail(status, "GPU 0 (%s) has compute capability %d.%d: 8.0 is the least that serves",
-                       properties.name, properties.major, properties.minor);
+        return gp_fail(status, "GPU %d (%s) has compute capability %d.%d: 8.0 is the least that serves",
+                       index, properties.name, properties.major, properties.minor);
     auto *cuda = static_cast<Backend *>(gp_allocate_zeroed(1, sizeof(Backend)));
     if (cuda == nullptr) return gp_fail(status, "no memory for the CUDA backend");
     cuda->base.ops = gp_cuda::operations();
@@ -50,7 +54,7 @@ extern "C" bool gp_backend_open_cuda(gp_backend **backend, gp_status *status) {
     error = cudaStreamCreate(&cuda->stream);
     if (error == cudaSuccess) error = cudaMalloc(&cuda->workspace, gp_cuda::kWorkspaceBytes);
     if (error != cudaSuccess) {
-        gp_fail(status, "GPU 0 (%s): %s", properties.name, cudaGetErrorString(error));
+        gp_fail(status, "GPU %d (%s): %s", index, properties.name, cudaGetErrorString(error));
         destroy(&cuda->base);
         return false;
     }

@@ -1,7 +1,8 @@
 /** What stands in for the CUDA backend in a build without it. */
 #include "kernels/ops.h"
 
-bool gp_backend_open_cuda(gp_backend **backend, gp_status *status) {
+bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status) {
+    (void)index;
     (void)backend;
     return gp_fail(
         status,

@@ -15,6 +15,9 @@ struct cudaDeviceProp {
 };
 
 cudaError_t cudaGetDeviceCount(int *count);
+inline cudaError_t cudaSetDevice(int) {
+    return cudaSuccess;
+}
 /** The capability is 8.0, or what GEOPIXEL_SIMT_CAPABILITY says (80 or 90). */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaMalloc(void **memory, size_t bytes);

@@ -124,7 +124,7 @@ int main(void) {
     uint64_t seed = fresh_seed();
     gp_status status = {0};
     gp_backend *backend;
-    REQUIRE(gp_backend_open_cuda(&backend, &status), "%s", status.message);
+    REQUIRE(gp_backend_open_cuda(0, &backend, &status), "%s", status.message);
     for (int i = 0; i < gp_family_count; i++)
         for (int index = 0; index < gp_families[i]->count; index++) {
             gp_cost cost;

@@ -42,7 +42,7 @@ static inline int open_cpu_backends(gp_backend *backends[BACKENDS_MAX]) {
  */
 static inline int open_gpu_backends(gp_backend *backends[BACKENDS_MAX]) {
     gp_status status = {0};
-    if (gp_backend_open_cuda(&backends[0], &status)) return 1;
+    if (gp_backend_open_cuda(0, &backends[0], &status)) return 1;
     printf("skipped: %s\n", status.message);
     exit(77);
 }

@@ -1,0 +1,164 @@
+/**
+ * Collective operations of ranks that are threads, by sums and copies made here in the order that
+ * communicator.h gives: 1 to 8 ranks, sizes from nothing to odd thousands, ranks that come late, and aborts.
+ */
+#include "kernels/base/memory.h"
+#include "kernels/ops.h"
+#include "tests/check.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RANKS_MAX = 8, ROUNDS = 12 };
+
+static uint64_t seed;
+
+static size_t between(size_t least, size_t most) {
+    return least + (size_t)(random_bits(&seed) % (most - least + 1));
+}
+
+typedef struct rank_run {
+    gp_communicator_id id;
+    int rank, size, round;
+    size_t count;
+    float *x;              /* [count] summed in place */
+    unsigned char *gather; /* [size, count] */
+    unsigned char *spread; /* [count] */
+    int root;
+    bool joined, ended; /* ended: check failed */
+    int leave_at;       /* operation before which this rank aborts; -1: none */
+} rank_run;
+
+static void *run(void *argument) {
+    rank_run *r = argument;
+    gp_backend *backend = NULL;
+    gp_communicator *c = NULL;
+    gp_status status = {0};
+    if (!gp_backend_open_cpu(1, &backend, &status)) return NULL;
+    r->joined = backend->ops->join(backend, &r->id, r->rank, r->size, r->count, &c, &status);
+    for (int i = 0; r->joined && i < 3; i++) {
+        if (i == r->leave_at) c->ops->abort(c);
+        if ((r->rank + i + r->round) % 3 == 0) usleep(500); /* somebody is late */
+        if (i == 0) c->ops->all_reduce(c, r->x, r->count);
+        if (i == 1) c->ops->all_gather(c, r->gather, r->count);
+        if (i == 2) c->ops->broadcast(c, r->spread, r->count, r->root);
+    }
+    if (r->joined) {
+        r->ended = !c->ops->check(c, &status);
+        CHECK(!r->ended || strstr(status.message, "ended") != NULL, "said: %s", status.message);
+        c->ops->destroy(c);
+    }
+    gp_status_clear(&status);
+    gp_backend_close(backend);
+    return NULL;
+}
+
+/** Starts one thread a rank and waits for all. */
+static void run_all(rank_run *ranks, int size) {
+    pthread_t threads[RANKS_MAX];
+    for (int i = 0; i < size; i++) REQUIRE(pthread_create(&threads[i], NULL, run, &ranks[i]) == 0, "thread");
+    for (int i = 0; i < size; i++) pthread_join(threads[i], NULL);
+}
+
+static void fill(rank_run *ranks, int size, int round, size_t count, int leave_at) {
+    gp_backend *backend = NULL;
+    gp_communicator_id id;
+    REQUIRE(gp_backend_open_cpu(1, &backend, NULL), "no CPU backend");
+    REQUIRE(backend->ops->communicator_id(&id, NULL), "no id");
+    gp_backend_close(backend);
+    for (int k = 0; k < size; k++) {
+        rank_run *r = &ranks[k];
+        *r = (rank_run){.id = id, .rank = k, .size = size, .round = round, .count = count, .leave_at = -1};
+        r->root = round % size;
+        if (k == size - 1) r->leave_at = leave_at;
+        r->x = gp_allocate((count + 1) * sizeof *r->x);
+        r->gather = gp_allocate((size_t)size * count + 1);
+        r->spread = gp_allocate(count + 1);
+        REQUIRE(r->x != NULL && r->gather != NULL && r->spread != NULL, "memory");
+        for (size_t i = 0; i <= count; i++) r->x[i] = random_float(&seed) * 1e3f;
+        memset(r->gather, 0xA5, (size_t)size * count + 1);
+        for (size_t i = 0; i < count; i++) {
+            r->gather[(size_t)k * count + i] = (unsigned char)between(0, 255);
+            r->spread[i] = (unsigned char)between(0, 255);
+        }
+    }
+}
+
+static void free_all(rank_run *ranks, int size) {
+    for (int k = 0; k < size; k++) {
+        gp_free(ranks[k].x);
+        gp_free(ranks[k].gather);
+        gp_free(ranks[k].spread);
+    }
+}
+
+static void test_results(int size, int round) {
+    rank_run ranks[RANKS_MAX];
+    size_t count = round == 0 ? 0 : between(1, round % 2 == 0 ? 20 : 5000);
+    fill(ranks, size, round, count, -1);
+    float *sums = gp_allocate((count + 1) * sizeof *sums);
+    unsigned char *pieces = gp_allocate((size_t)size * count + 1), *spread = gp_allocate(count + 1);
+    REQUIRE(sums != NULL && pieces != NULL && spread != NULL, "memory");
+    for (size_t i = 0; i < count; i++) {
+        sums[i] = ranks[0].x[i];
+        for (int k = 1; k < size; k++) sums[i] += ranks[k].x[i];
+    }
+    for (int k = 0; k < size; k++)
+        memcpy(pieces + (size_t)k * count, ranks[k].gather + (size_t)k * count, count);
+    memcpy(spread, ranks[ranks[0].root].spread, count);
+    run_all(ranks, size);
+    for (int k = 0; k < size; k++) {
+        CHECK(ranks[k].joined && !ranks[k].ended, "rank %d of %d joined and stayed", k, size);
+        CHECK(memcmp(ranks[k].x, sums, count * sizeof *sums) == 0, "sum of %zu at rank %d of %d", count, k,
+              size);
+        CHECK(memcmp(ranks[k].gather, pieces, (size_t)size * count) == 0, "gathered %zu at rank %d of %d",
+              count, k, size);
+        CHECK(ranks[k].gather[(size_t)size * count] == 0xA5, "nothing behind the pieces");
+        CHECK(memcmp(ranks[k].spread, spread, count) == 0, "broadcast %zu at rank %d of %d", count, k, size);
+    }
+    gp_free(sums);
+    gp_free(pieces);
+    gp_free(spread);
+    free_all(ranks, size);
+}
+
+/** A rank that aborts before any of its operations: nobody hangs, and everybody is told. */
+static void test_abort(int size, int round) {
+    rank_run ranks[RANKS_MAX];
+    fill(ranks, size, round, between(1, 1000), round % 3);
+    run_all(ranks, size);
+    for (int k = 0; k < size; k++) CHECK(ranks[k].joined && ranks[k].ended, "rank %d of %d is told", k, size);
+    free_all(ranks, size);
+}
+
+static void test_refused(void) {
+    gp_backend *backend = NULL;
+    gp_communicator *c = NULL;
+    gp_communicator_id id = {{0}};
+    gp_status status = {0};
+    REQUIRE(gp_backend_open_cpu(1, &backend, NULL), "no CPU backend");
+    CHECK(!backend->ops->join(backend, &id, 0, 2, 1, &c, &status) &&
+              strstr(status.message, "threads of one process") != NULL,
+          "an id of nothing: %s", status.message);
+    gp_status_clear(&status);
+    REQUIRE(backend->ops->communicator_id(&id, NULL), "no id");
+    CHECK(!backend->ops->join(backend, &id, 2, 2, 1, &c, &status) &&
+              strstr(status.message, "rank 2 of 2") != NULL,
+          "a rank beyond: %s", status.message);
+    gp_status_clear(&status);
+    REQUIRE(backend->ops->join(backend, &id, 0, 1, 1, &c, NULL), "one rank");
+    c->ops->destroy(c);
+    gp_backend_close(backend);
+}
+
+int main(void) {
+    seed = fresh_seed();
+    for (int size = 1; size <= RANKS_MAX; size++)
+        for (int round = 0; round < ROUNDS; round++) {
+            test_results(size, round);
+            test_abort(size, round);
+        }
+    test_refused();
+    return check_done();
+}
