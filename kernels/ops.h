@@ -500,6 +500,9 @@ struct gp_backend {
  */
 bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status);
 
+/** Processors that this process may run on. */
+int gp_cpu_processors(void);
+
 /** The CUDA backend on GPU number `index`, 0 for the first; fails, saying why, where the build, the driver or
  * the GPU is lacking. */
 bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status);

@@ -1,12 +1,12 @@
 /**
- * The public interface: one thread owns the backend and takes requests from a queue, in their order, as many
- * at a time as the scheduler has room for. Callers meet it at the queue's mutex alone; a request's cancel
- * flag is an atomic of its own, so that a signal handler may set it.
+ * The public interface: each replica has a thread that owns it and takes requests from one queue, in their
+ * order, as many at a time as its scheduler has room for. Callers meet it at the queue's mutex alone; a
+ * request's cancel flag is an atomic of its own, so that a signal handler may set it.
  */
 #include "runtime/engine.h"
 
 #include "kernels/base/memory.h"
-#include "runtime/scheduler.h"
+#include "runtime/replica.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -25,8 +25,9 @@ struct gp_request {
 
 struct gp_session {
     gp_engine *engine;
+    struct server *server; /* whose requests they are */
     gp_image image;
-    gp_keep keep; /* touched by the engine's thread alone */
+    gp_keep keep; /* touched by its server's thread alone */
 
     /* Guarded by the engine's mutex. */
     int requests; /* queued or running */
@@ -34,19 +35,29 @@ struct gp_session {
     gp_session *next; /* of those that are to be closed */
 };
 
-struct gp_engine {
-    gp_backend *backend;
-    bool owns_backend;
-    gp_model model;
-    gp_scheduler scheduler; /* the engine's thread's */
-    const gp_observer *observer;
-    void (*on_warning)(void *user, const char *line);
-    void *user;
-
+/** A replica and its thread, which alone touches it. */
+typedef struct server {
+    gp_engine *engine;
+    int index;
+    gp_backend *backend; /* the caller's, or NULL */
+    gp_replica replica;
     pthread_t thread;
-    bool thread_started;
+    bool started;
+
+    /* Guarded by the engine's mutex. */
+    enum { SERVER_OPENS, SERVER_FAILED, SERVER_SERVES } state;
+    gp_status status; /* why it failed */
+    int sessions;     /* open */
+} server;
+
+struct gp_engine {
+    gp_engine_options options; /* the strings are the caller's, while the engine opens */
+    server *servers;           /* [server_count] */
+    int server_count;
+    const gp_observer *observer;
+
     pthread_mutex_t mutex;
-    pthread_cond_t changed;   /* the queue, a session, or `closing` */
+    pthread_cond_t changed;   /* the queue, a session, a server's state, or `closing` */
     gp_request *first, *last; /* not running yet */
     gp_request *all;          /* queued or running */
     gp_session *closing_sessions;
@@ -54,7 +65,7 @@ struct gp_engine {
 };
 
 static void *serve(void *argument);
-static bool close_session(gp_engine *engine);
+static bool close_session(server *own);
 static bool check_image(const gp_image *image, gp_status *status);
 static bool copy_options(const gp_request_options *options, gp_request_options *copy);
 static void free_options(gp_request_options *copy);
@@ -92,82 +103,77 @@ gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status) {
         gp_fail(status, "no model folder was given");
         return NULL;
     }
-    gp_backend *backend = NULL;
-    if (!gp_reserve_check(options, status) ||
-        !gp_engine_open_backend(options->device, options->threads, &backend, status))
-        return NULL;
-    gp_engine *engine = gp_engine_open_on(options, backend, status);
-    if (engine == NULL)
-        gp_backend_close(backend);
-    else
-        engine->owns_backend = true;
-    return engine;
+    return gp_engine_open_on(options, NULL, status);
+}
+
+/** Waits until all servers have opened their replicas; false where one could not. */
+static bool wait_for_servers(gp_engine *engine, gp_status *status) {
+    bool done = true;
+    pthread_mutex_lock(&engine->mutex);
+    for (int i = 0; i < engine->server_count; i++) {
+        const server *own = &engine->servers[i];
+        while (own->state == SERVER_OPENS) pthread_cond_wait(&engine->changed, &engine->mutex);
+        if (own->state == SERVER_FAILED && done) done = gp_fail(status, "%s", own->status.message);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return done;
 }
 
 gp_engine *gp_engine_open_on(const gp_engine_options *options, gp_backend *backend, gp_status *status) {
+    const int count = options->replicas > 0 ? options->replicas : 1;
+    if (!gp_reserve_check(options, status)) return NULL;
     gp_engine *engine = gp_allocate_zeroed(1, sizeof *engine);
-    if (engine == NULL) {
+    server *servers = gp_allocate_zeroed((size_t)count, sizeof *servers);
+    if (engine == NULL || servers == NULL) {
+        gp_free(engine);
+        gp_free(servers);
         gp_fail(status, "no memory for an engine");
         return NULL;
     }
-    engine->backend = backend;
-    engine->on_warning = options->on_warning;
-    engine->user = options->user;
+    engine->options = *options;
+    engine->servers = servers;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->changed, NULL);
-    gp_status unexpected = {0};
-    gp_reserve reserve;
-    bool done = gp_reserve_check(options, status) &&
-                gp_model_open(&engine->model, options->model, engine->backend, &unexpected, status);
-    if (done && gp_failed(&unexpected) && options->on_warning != NULL) {
-        gp_status line = {0};
-        gp_fail(&line, "%s: tensors that nothing uses: %s", options->model, unexpected.message);
-        options->on_warning(options->user, line.message);
-        gp_status_clear(&line);
+    bool done = true;
+    for (; engine->server_count < count && done; engine->server_count++) {
+        server *own = &servers[engine->server_count];
+        *own = (server){.engine = engine, .index = engine->server_count, .backend = backend};
+        int error = pthread_create(&own->thread, NULL, serve, own);
+        own->started = done = error == 0;
+        if (error != 0) {
+            own->state = SERVER_FAILED;
+            gp_fail(&own->status, "cannot start the engine's thread: %s", strerror(error));
+        }
     }
-    gp_status_clear(&unexpected);
-    done = done && gp_reserve_measure(&engine->model, backend, options, &reserve, status) &&
-           gp_scheduler_open(&engine->scheduler, &engine->model, &reserve, status);
-    if (done) {
-        int error = pthread_create(&engine->thread, NULL, serve, engine);
-        engine->thread_started = done = error == 0;
-        if (error != 0) gp_fail(status, "cannot start the engine's thread: %s", strerror(error));
-    }
-    if (done) return engine;
+    if (wait_for_servers(engine, status)) return engine;
     gp_engine_close(engine);
     return NULL;
 }
 
 void gp_engine_close(gp_engine *engine) {
     if (engine == NULL) return;
-    if (engine->thread_started) {
-        pthread_mutex_lock(&engine->mutex);
-        engine->closing = true;
-        for (gp_request *request = engine->all; request != NULL; request = request->all_next)
-            gp_request_cancel(request);
-        pthread_cond_broadcast(&engine->changed);
-        pthread_mutex_unlock(&engine->mutex);
-        pthread_join(engine->thread, NULL);
+    pthread_mutex_lock(&engine->mutex);
+    engine->closing = true;
+    for (gp_request *request = engine->all; request != NULL; request = request->all_next)
+        gp_request_cancel(request);
+    pthread_cond_broadcast(&engine->changed);
+    pthread_mutex_unlock(&engine->mutex);
+    for (int i = 0; i < engine->server_count; i++) {
+        if (engine->servers[i].started) pthread_join(engine->servers[i].thread, NULL);
+        gp_status_clear(&engine->servers[i].status);
     }
-    gp_scheduler_close(&engine->scheduler);
-    if (engine->model.backend != NULL) gp_model_close(&engine->model);
-    if (engine->owns_backend) gp_backend_close(engine->backend);
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->mutex);
+    gp_free(engine->servers);
     gp_free(engine);
 }
 
-bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status) {
-    if (device == GP_DEVICE_CUDA) return gp_backend_open_cuda(0, backend, status);
-    return gp_backend_open_cpu(threads, backend, status);
-}
-
 const char *gp_engine_device(const gp_engine *engine) {
-    return engine->backend->name;
+    return engine->servers[0].replica.backend->name;
 }
 
 uint64_t gp_engine_weight_bytes(const gp_engine *engine) {
-    return engine->model.weight_bytes;
+    return engine->servers[0].replica.model.weight_bytes;
 }
 
 void gp_engine_observe(gp_engine *engine, const gp_observer *observer) {
@@ -175,7 +181,7 @@ void gp_engine_observe(gp_engine *engine, const gp_observer *observer) {
 }
 
 const gp_model *gp_engine_model(const gp_engine *engine) {
-    return &engine->model;
+    return &engine->servers[0].replica.model;
 }
 
 /** Takes a request out of the list of all. The mutex is held. */
@@ -233,14 +239,29 @@ static void drop_cancelled(gp_engine *engine) {
     pthread_mutex_lock(&engine->mutex);
 }
 
+/** The first queued request that the server may run, taken out of the queue; NULL: none. The mutex is held.
+ */
+static gp_request *next_request(server *own) {
+    gp_engine *engine = own->engine;
+    gp_request **link = &engine->first, *before = NULL;
+    for (; *link != NULL; before = *link, link = &(*link)->next) {
+        gp_request *request = *link;
+        const gp_session *session = request->question.options.session;
+        if (session != NULL && session->server != own) continue;
+        *link = request->next;
+        if (engine->last == request) engine->last = before;
+        return request;
+    }
+    return NULL;
+}
+
 /** Lets queued requests run while there is room. The mutex is held, but not while a final event is sent. */
-static void admit(gp_engine *engine) {
-    gp_scheduler *scheduler = &engine->scheduler;
+static void admit(server *own) {
+    gp_engine *engine = own->engine;
+    gp_scheduler *scheduler = &own->replica.scheduler;
     while (scheduler->count < scheduler->limit) {
-        gp_request *request = engine->first;
+        gp_request *request = next_request(own);
         if (request == NULL) return;
-        engine->first = request->next;
-        if (engine->first == NULL) engine->last = NULL;
         gp_session *session = request->question.options.session;
         if (gp_scheduler_add(scheduler, &request->question, session != NULL ? &session->keep : NULL, request))
             continue;
@@ -253,28 +274,42 @@ static void admit(gp_engine *engine) {
     }
 }
 
-/** The engine's thread: rounds while requests run, and sessions that close, until closing finds neither. */
-static void *serve(void *argument) {
-    gp_engine *engine = argument;
-    gp_scheduler *scheduler = &engine->scheduler;
-    pthread_mutex_lock(&engine->mutex);
+/** Rounds while requests run, and sessions that close, until closing finds neither. The mutex is held, but
+ * not in a round. */
+static void run_requests(server *own) {
+    gp_engine *engine = own->engine;
+    gp_scheduler *scheduler = &own->replica.scheduler;
     for (;;) {
-        while (close_session(engine)) continue;
+        while (close_session(own)) continue;
         drop_cancelled(engine);
-        admit(engine);
+        admit(own);
         if (scheduler->count == 0) {
-            if (engine->closing && engine->first == NULL) break;
-            if (engine->first == NULL) pthread_cond_wait(&engine->changed, &engine->mutex);
+            if (engine->closing && engine->first == NULL) return;
+            pthread_cond_wait(&engine->changed, &engine->mutex);
             continue;
         }
         pthread_mutex_unlock(&engine->mutex);
         scheduler->run.observer = engine->observer;
-        scheduler->run.on_warning = engine->on_warning;
-        scheduler->run.warning_user = engine->user;
+        scheduler->run.on_warning = engine->options.on_warning;
+        scheduler->run.warning_user = engine->options.user;
         gp_scheduler_round(scheduler, request_ended, engine);
         pthread_mutex_lock(&engine->mutex);
     }
+}
+
+/** A server's thread: opens its replica, serves, closes it. */
+static void *serve(void *argument) {
+    server *own = argument;
+    gp_engine *engine = own->engine;
+    gp_status status = {0};
+    bool open = gp_replica_open(&own->replica, &engine->options, own->index, own->backend, &status);
+    pthread_mutex_lock(&engine->mutex);
+    own->state = open ? SERVER_SERVES : SERVER_FAILED;
+    own->status = status;
+    pthread_cond_broadcast(&engine->changed);
+    if (open) run_requests(own);
     pthread_mutex_unlock(&engine->mutex);
+    if (open) gp_replica_close(&own->replica);
     return NULL;
 }
 
@@ -290,7 +325,11 @@ gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status 
     session->engine = engine;
     session->image = *image;
     pthread_mutex_lock(&engine->mutex);
-    bool lent = gp_scheduler_lend(&engine->scheduler, &session->keep, status);
+    session->server = &engine->servers[0];
+    for (int i = 1; i < engine->server_count; i++) /* where the fewest are */
+        if (engine->servers[i].sessions < session->server->sessions) session->server = &engine->servers[i];
+    bool lent = gp_scheduler_lend(&session->server->replica.scheduler, &session->keep, status);
+    if (lent) session->server->sessions++;
     pthread_mutex_unlock(&engine->mutex);
     if (lent) return session;
     gp_free(session);
@@ -311,13 +350,15 @@ void gp_session_close(gp_session *session) {
 
 /** Closes a session that waits for it and has no requests any more; false when there is none. The mutex is
  * held. */
-static bool close_session(gp_engine *engine) {
+static bool close_session(server *own) {
+    gp_engine *engine = own->engine;
     gp_session **link = &engine->closing_sessions;
-    while (*link != NULL && (*link)->requests > 0) link = &(*link)->next;
+    while (*link != NULL && ((*link)->server != own || (*link)->requests > 0)) link = &(*link)->next;
     gp_session *session = *link;
     if (session == NULL) return false;
     *link = session->next;
-    gp_scheduler_take_back(&engine->scheduler, &session->keep); /* on this thread, the device's */
+    gp_scheduler_take_back(&own->replica.scheduler, &session->keep); /* on this thread, the device's */
+    own->sessions--;
     session->closed = true;
     pthread_cond_broadcast(&engine->changed);
     return true;

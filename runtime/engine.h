@@ -3,12 +3,9 @@
 
 #include "runtime/request.h"
 
-/** gp_engine_open on a backend of the caller's, who closes it after the engine. `device` and `threads` are
- * not looked at. */
+/** gp_engine_open on a backend of the caller's, who closes it after the engine: one replica, and `device` and
+ * `threads` are not looked at. NULL: the engine's own. */
 gp_engine *gp_engine_open_on(const gp_engine_options *options, gp_backend *backend, gp_status *status);
-
-/** The backend that an engine with these options computes on; gp_backend_close frees it. */
-bool gp_engine_open_backend(gp_device device, int threads, gp_backend **backend, gp_status *status);
 
 /** Sets the observer of all later requests (NULL: none). Only while no request is queued or running. */
 void gp_engine_observe(gp_engine *engine, const gp_observer *observer);

@@ -50,7 +50,7 @@ GP_API void gp_status_destroy(gp_status *status);
 
 typedef struct gp_engine gp_engine;
 
-enum { GP_REQUESTS_MOST = 64 };
+enum { GP_REQUESTS_MOST = 64, GP_RANKS_MOST = 64 };
 
 typedef enum gp_device {
     GP_DEVICE_AUTO, /* the CPU, until a GPU has shown the CUDA backend right */
@@ -74,7 +74,9 @@ typedef struct gp_engine_options {
     const char *model; /* a checkpoint folder in the Hugging Face layout */
     gp_device device;
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
-    int requests; /* that run at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
+    int replicas; /* copies of the model, each on a GPU of its own or with a share of the threads, which take
+                   * requests from one queue; 0: one. What is said of memory and of requests is each one's */
+    int requests; /* that a replica runs at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
     /* Tokens, of prompts and answers, whose keys and values are held for all that run and for what open
      * sessions keep: allocated when the engine opens; requests wait for each other while there is no room,
      * not for sessions. 0: as many as come, allocated as they come; with limits, as many as all requests and
@@ -86,13 +88,13 @@ typedef struct gp_engine_options {
      * is asked. */
     gp_limits limits;
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
-     * line without a newline, from the thread that opens or from the engine's. May be NULL. */
+     * line without a newline, from one of the engine's threads. May be NULL. */
     void (*on_warning)(void *user, const char *line);
     void *user;
 } gp_engine_options;
 
 /**
- * Maps the checkpoint, checks every tensor and field, and starts the engine's thread. NULL with `status` set
+ * Maps the checkpoint, checks every tensor and field, and starts the engine's threads. NULL with `status` set
  * on failure; all missing and misshapen tensors are listed at once. Options are copied.
  */
 GP_API gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *status);
@@ -254,15 +256,15 @@ typedef struct gp_request_options {
     int max_crops;      /* the most crops there may be; default: what fits the context */
     int max_new_tokens; /* default 300 */
     gp_sampling sampling;
-    /* Called from the engine's thread, one event at a time; the last is final. Must not call gp_request_wait,
-     * gp_request_release or gp_engine_close. */
+    /* Called from one of the engine's threads, one event of a request at a time; the last is final. Must not
+     * call gp_request_wait, gp_request_release or gp_engine_close. */
     void (*on_event)(void *user, const gp_event *event);
     void *user;
 } gp_request_options;
 
 /**
- * Queues a request; its events follow on the engine's thread. NULL with `status` set, and no event, when the
- * options are unusable (no pixels, negative numbers, no prompt). Release with gp_request_release.
+ * Queues a request; its events follow on one of the engine's threads. NULL with `status` set, and no event,
+ * when the options are unusable (no pixels, negative numbers, no prompt). Release with gp_request_release.
  */
 GP_API gp_request *gp_submit(gp_engine *engine, const gp_request_options *options, gp_status *status);
 

@@ -1,7 +1,7 @@
 #include "runtime/plan.h"
 
 #include "kernels/base/memory.h"
-#include "runtime/engine.h"
+#include "runtime/replica.h"
 
 #include <stdio.h>
 
@@ -17,7 +17,7 @@ bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *s
     int text = options->text_tokens > 0 ? options->text_tokens : GP_TEXT_TOKENS_DEFAULT;
     int answer = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     bool done = check_options(options, status) &&
-                gp_engine_open_backend(options->device, options->threads, &backend, status) &&
+                gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status) &&
                 gp_plan_open_model(options->model, backend, &model, status) &&
                 gp_plan_division(&model.config, options, text, answer, &division, status);
     if (done) {

@@ -1,7 +1,7 @@
 /** gp_plan_engine: what an engine with limits takes, line by line, and how many requests at the same time
  * fit. */
 #include "kernels/cuda/sizes.h"
-#include "runtime/engine.h"
+#include "runtime/replica.h"
 
 #include <stdio.h>
 
@@ -21,7 +21,8 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
     bool done = gp_reserve_check(options, status);
     if (done && options->limits.width == 0)
         done = gp_fail(status, "limits: a picture's width and height are missing");
-    done = done && (cuda || gp_engine_open_backend(options->device, options->threads, &backend, status));
+    done =
+        done && (cuda || gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status));
     const gp_backend *planned = cuda ? &sizes : backend;
     done = done && gp_plan_open_model(options->model, cuda ? &sizes : backend, &model, status) &&
            gp_model_check_widths(&model, status) && add_up(&model, planned, options, plan, status);

@@ -17,7 +17,6 @@ typedef struct cpu_backend {
 } cpu_backend;
 
 static const gp_ops *choose_operations(const char **name, gp_status *status);
-static int allowed_processors(void);
 static void destroy(gp_backend *backend);
 
 bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status) {
@@ -26,7 +25,7 @@ bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status) {
     if (ops == NULL) return false;
     if (threads < 0 || threads > 1024)
         return gp_fail(status, "%d threads: 0 (all) to 1024 are possible", threads);
-    if (threads == 0) threads = allowed_processors();
+    if (threads == 0) threads = gp_cpu_processors();
     cpu_backend *cpu = gp_allocate_zeroed(1, sizeof *cpu);
     if (cpu == NULL) return gp_fail(status, "no memory for the CPU backend");
     cpu->base = (gp_backend){.ops = ops, .operand = GP_DTYPE_F32, .destroy = destroy};
@@ -98,8 +97,8 @@ static const gp_ops *choose_operations(const char **name, gp_status *status) {
 #endif
 }
 
-/** As many as this process may run on (taskset, cgroup cpusets). */
-static int allowed_processors(void) {
+/* By taskset, cgroup cpusets. */
+int gp_cpu_processors(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     int count = CPU_COUNT(&set);

@@ -5,6 +5,7 @@
  * does not. With GP_TEST_SIMT on the emulated GPU, where engines are opened and nothing is asked: it is slow.
  */
 #include "kernels/cuda/sizes.h"
+#include "runtime/replica.h"
 #include "tests/unit/runtime/asking.h"
 
 enum { THREADS = 2, ASKED = 7 };
@@ -53,7 +54,7 @@ static gp_backend *open_counted(void) {
     static gp_ops counted;
     gp_backend *backend = NULL;
     gp_status status = {0};
-    REQUIRE(gp_engine_open_backend(DEVICE, THREADS, &backend, &status), "%s", status.message);
+    REQUIRE(gp_replica_open_backend(DEVICE, THREADS, 0, 1, &backend, &status), "%s", status.message);
     usual = backend->ops;
     counted = *usual;
     counted.allocate = allocate;
@@ -351,7 +352,7 @@ int main(int count, char **arguments) {
         for (int i = 0; i < 3; i++) test_engine(model, NULL);
         return check_done();
     }
-    REQUIRE(gp_engine_open_backend(GP_DEVICE_CPU, 1, &cpu, NULL), "no CPU backend");
+    REQUIRE(gp_replica_open_backend(GP_DEVICE_CPU, 1, 0, 1, &cpu, NULL), "no CPU backend");
     test_sizes(model, cpu);
     test_sizes(model, &cuda);
     test_sizes(NULL, &cuda);
