@@ -30,7 +30,9 @@ static const char *const other_parts[] = {".lora_sft_", ".lora_dpo_", ".lora_web
                                           ".position_ids"};
 
 static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int64_t *shape);
-static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows, int64_t columns);
+static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t columns, const gp_part *row_part,
+                       const gp_part *column_part);
+static gp_part whole(int64_t size);
 static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
 static uint64_t placed_bytes(const gp_binder *binder, const gp_matrix *matrix);
 static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
@@ -50,7 +52,19 @@ gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const
     int64_t shape[2] = {rows, columns};
     const gp_tensor *tensor = want(binder, text, 2, shape);
     if (tensor == NULL) return (gp_matrix){0};
-    return place(binder, tensor, shape[0], shape[1]);
+    gp_part all_rows = whole(shape[0]), all_columns = whole(shape[1]);
+    return place(binder, tensor, shape[1], &all_rows, &all_columns);
+}
+
+gp_matrix gp_bind_part(gp_binder *binder, int64_t rows, const gp_part *row_part, int64_t columns,
+                       const gp_part *column_part, const char *name, ...) {
+    FORMAT_NAME(text, name);
+    int64_t shape[2] = {rows, columns};
+    const gp_tensor *tensor = want(binder, text, 2, shape);
+    if (tensor == NULL) return (gp_matrix){0};
+    gp_part all_rows = whole(shape[0]), all_columns = whole(shape[1]);
+    return place(binder, tensor, shape[1], row_part != NULL ? row_part : &all_rows,
+                 column_part != NULL ? column_part : &all_columns);
 }
 
 gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name,
@@ -59,7 +73,8 @@ gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_
     int64_t shape[4] = {out, in, side, side};
     const gp_tensor *tensor = want(binder, text, 4, shape);
     if (tensor == NULL) return (gp_matrix){0};
-    return place(binder, tensor, shape[0], shape[1] * side * side);
+    gp_part all_rows = whole(shape[0]), all_columns = whole(shape[1] * side * side);
+    return place(binder, tensor, shape[1] * side * side, &all_rows, &all_columns);
 }
 
 /** The tensor's values as f32 in host memory, or NULL with the problem noted; a dry binder has NULL alone. */
@@ -220,18 +235,67 @@ static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int6
     return tensor;
 }
 
-/** The tensor as a matrix placed with the backend; without data where that fails, with the problem noted. */
-static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t rows, int64_t columns) {
+static gp_part whole(int64_t size) {
+    return (gp_part){{{0, size, 0}}};
+}
+
+/** Whether the part is one range of what is there. */
+static bool is_view(const gp_part *part) {
+    return part->ranges[0].count == gp_part_size(part);
+}
+
+/** The parts of a matrix with `stride` elements a row, beside each other in new host memory; or NULL. */
+static void *copy_parts(const unsigned char *source, size_t size, int64_t stride, const gp_part *row_part,
+                        const gp_part *column_part) {
+    int64_t columns = gp_part_size(column_part);
+    unsigned char *copy = gp_allocate_zeroed((size_t)(gp_part_size(row_part) * columns), size);
+    int64_t target_row = 0;
+    for (int i = 0; i < GP_PART_RANGES && copy != NULL; i++) {
+        gp_range rows = row_part->ranges[i];
+        for (int64_t row = 0; row < rows.count; row++) {
+            int64_t at = (target_row + row) * columns, from = (rows.first + row) * stride;
+            for (int k = 0; k < GP_PART_RANGES; k++) {
+                gp_range part = column_part->ranges[k];
+                memcpy(copy + (size_t)at * size, source + (size_t)(from + part.first) * size,
+                       (size_t)part.count * size);
+                at += part.count + part.padding;
+            }
+        }
+        target_row += rows.count + rows.padding;
+    }
+    return copy;
+}
+
+/** Parts of the tensor, which has `columns` a row, as a matrix placed with the backend; without data where
+ * that fails, with the problem noted. */
+static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t columns, const gp_part *row_part,
+                       const gp_part *column_part) {
     gp_status status = {0};
-    gp_matrix matrix = {NULL, tensor->dtype, rows, columns, columns};
-    binder->weight_bytes += (size_t)tensor->count * gp_dtype_size(tensor->dtype);
+    size_t size = gp_dtype_size(tensor->dtype);
+    bool view = is_view(row_part) && is_view(column_part);
+    gp_matrix matrix = {NULL, tensor->dtype, gp_part_size(row_part), gp_part_size(column_part), columns};
+    if (!view) matrix.stride = matrix.columns;
+    binder->weight_bytes += (size_t)(matrix.rows * matrix.columns) * size;
     binder->placed_bytes += placed_bytes(binder, &matrix);
     if (binder->dry) {
         if (tensor != &binder->assumed) matrix.data = nowhere; /* sizes assumed bind no other tensor */
         return matrix;
     }
-    matrix.data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
-    if (matrix.data == NULL || !binder->backend->ops->place(binder->backend, &matrix)) {
+    if (matrix.rows == 0) return matrix;
+    const unsigned char *source = gp_checkpoint_read(binder->checkpoint, tensor, &status);
+    void *copy = source != NULL && !view ? copy_parts(source, size, columns, row_part, column_part) : NULL;
+    if (source != NULL)
+        matrix.data =
+            view
+                ? source + (size_t)(row_part->ranges[0].first * columns + column_part->ranges[0].first) * size
+                : copy;
+    bool done = matrix.data != NULL && binder->backend->ops->place(binder->backend, &matrix);
+    bool keep = done && copy != NULL && matrix.data == copy;
+    if (keep)
+        keep = done = append_pointer(&binder->owned_host, &binder->owned_host_count,
+                                     &binder->owned_host_capacity, copy);
+    if (!keep) gp_free(copy);
+    if (!done) {
         problem(binder, "%s: %s", tensor->name,
                 gp_failed(&status) ? status.message : "no room for it on the device");
         matrix.data = NULL;

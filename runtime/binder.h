@@ -8,6 +8,7 @@
 #include "kernels/ops.h"
 #include "loaders/weights/checkpoint.h"
 #include "runtime/geopixel.h"
+#include "runtime/split.h"
 
 /** A dimension that any size fits; gp_bind reads it back from the tensor. `usual` is GeoPixel-7B's: what a
  * dry binder takes where there is no tensor to ask. */
@@ -30,6 +31,7 @@ typedef struct gp_binder {
     gp_backend
         *backend; /* a dry binder asks it for sizes alone, and needs none: then those of the files count */
     bool dry;
+    gp_split split;     /* the rank whose part of the language model is bound */
     gp_block block;     /* that what is bound next belongs to */
     gp_status problems; /* a line each */
     int problem_count;
@@ -40,7 +42,7 @@ typedef struct gp_binder {
     size_t owned_count, owned_capacity;
     void **owned_host; /* host memory that placed matrices are of: handed to the model */
     size_t owned_host_count, owned_host_capacity;
-    uint64_t weight_bytes;    /* of matrices, as the files hold them */
+    uint64_t weight_bytes;    /* of matrices, or the parts of them, as the files hold them */
     uint64_t placed_bytes;    /* of the same, as the backend holds them */
     uint64_t converted_bytes; /* of vectors and derived matrices, as the backend holds them */
 } gp_binder;
@@ -48,6 +50,14 @@ typedef struct gp_binder {
 /** A matrix [rows, columns] in the file's precision; rows and columns may be GP_ANY. printf-style name. */
 gp_matrix gp_bind_matrix(gp_binder *binder, int64_t rows, int64_t columns, const char *name, ...)
     GP_PRINTF(4, 5);
+
+/**
+ * The same matrix, of which these parts of rows and columns are placed; NULL: all of them. One range without
+ * padding is a view into the file, others are copied together in host memory, which the model owns where the
+ * backend computes with it. Parts of nothing ask for the tensor and place none: without data.
+ */
+gp_matrix gp_bind_part(gp_binder *binder, int64_t rows, const gp_part *row_part, int64_t columns,
+                       const gp_part *column_part, const char *name, ...) GP_PRINTF(6, 7);
 
 /** A convolution kernel [out, in, side, side] as a matrix [out, in·side²]. */
 gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_t side, const char *name, ...)

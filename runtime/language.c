@@ -6,7 +6,8 @@
 
 enum { USUAL_RANK = 256 }; /* GeoPixel-7B's */
 
-static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
+static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out,
+                                const gp_part *out_part, int64_t in, const gp_part *in_part, int layer,
                                 const char *name);
 static void bind_rope(gp_language *language, gp_binder *binder);
 static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
@@ -20,27 +21,36 @@ static void feed_forward(const gp_language *language, const gp_language_layer *l
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status) {
     const gp_language_config *c = &config->language;
     int64_t hidden = c->hidden_size, intermediate = c->intermediate_size;
+    const gp_split_language part = gp_split_of(c, binder->split);
     language->config = *c;
+    language->split = part.split;
     language->head_dim = c->hidden_size / c->num_attention_heads;
-    language->group = c->num_attention_heads / c->num_key_value_heads;
+    language->kv_heads = part.kv_heads;
+    language->group = part.group;
+    language->intermediate = part.intermediate;
+    language->logit_rows = part.logit_rows;
     language->positions = c->max_length;
     language->layers = gp_allocate_zeroed((size_t)c->num_hidden_layers, sizeof *language->layers);
     if (language->layers == NULL) return gp_fail(status, "no memory for %d layers", c->num_hidden_layers);
     binder->block = GP_BLOCK_LANGUAGE;
-    language->embeddings = gp_bind_matrix(binder, c->vocab_size, hidden, "model.tok_embeddings.weight");
-    language->output = gp_bind_matrix(binder, c->vocab_size, hidden, "output.weight");
+    language->embeddings =
+        gp_bind_part(binder, c->vocab_size, &part.embeddings, hidden, NULL, "model.tok_embeddings.weight");
+    language->output = gp_bind_part(binder, c->vocab_size, &part.logits, hidden, NULL, "output.weight");
     language->norm.weight = gp_bind_vector(binder, hidden, "model.norm.weight");
-    int64_t packed = (int64_t)c->num_key_value_heads * (language->group + 2) * language->head_dim;
+    int64_t packed = (int64_t)(c->num_attention_heads + 2 * c->num_key_value_heads) * language->head_dim;
     for (int i = 0; i < c->num_hidden_layers; i++) {
         gp_language_layer *layer = &language->layers[i];
         layer->attention_norm.weight =
             gp_bind_vector(binder, hidden, "model.layers.%d.attention_norm.weight", i);
         layer->ffn_norm.weight = gp_bind_vector(binder, hidden, "model.layers.%d.ffn_norm.weight", i);
-        layer->wqkv = bind_lora(language, binder, packed, hidden, i, "attention.wqkv");
-        layer->wo = bind_lora(language, binder, hidden, hidden, i, "attention.wo");
-        layer->w1 = bind_lora(language, binder, intermediate, hidden, i, "feed_forward.w1");
-        layer->w3 = bind_lora(language, binder, intermediate, hidden, i, "feed_forward.w3");
-        layer->w2 = bind_lora(language, binder, hidden, intermediate, i, "feed_forward.w2");
+        layer->wqkv = bind_lora(language, binder, packed, &part.qkv, hidden, NULL, i, "attention.wqkv");
+        layer->wo = bind_lora(language, binder, hidden, NULL, hidden, &part.heads, i, "attention.wo");
+        layer->w1 =
+            bind_lora(language, binder, intermediate, &part.inner, hidden, NULL, i, "feed_forward.w1");
+        layer->w3 =
+            bind_lora(language, binder, intermediate, &part.inner, hidden, NULL, i, "feed_forward.w3");
+        layer->w2 =
+            bind_lora(language, binder, hidden, NULL, intermediate, &part.inner, i, "feed_forward.w2");
     }
     bind_rope(language, binder);
     return true;
@@ -51,15 +61,19 @@ void gp_language_free(gp_language *language) {
     language->layers = NULL;
 }
 
-static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out, int64_t in, int layer,
+/** W and its LoRA, cut alike: B's rows as W's, A's columns as W's. */
+static gp_lora_linear bind_lora(gp_language *language, gp_binder *binder, int64_t out,
+                                const gp_part *out_part, int64_t in, const gp_part *in_part, int layer,
                                 const char *name) {
     gp_lora_linear linear;
-    linear.weight = gp_bind_matrix(binder, out, in, "model.layers.%d.%s.weight", layer, name);
+    linear.weight =
+        gp_bind_part(binder, out, out_part, in, in_part, "model.layers.%d.%s.weight", layer, name);
     binder->block = GP_BLOCK_PARTIAL_LORA;
-    linear.a =
-        gp_bind_matrix(binder, GP_ANY(USUAL_RANK), in, "model.layers.%d.%s.Plora_A.weight", layer, name);
+    linear.a = gp_bind_part(binder, GP_ANY(USUAL_RANK), NULL, in, in_part,
+                            "model.layers.%d.%s.Plora_A.weight", layer, name);
     int64_t rank = linear.a.data != NULL ? linear.a.rows : GP_ANY(USUAL_RANK);
-    linear.b = gp_bind_matrix(binder, out, rank, "model.layers.%d.%s.Plora_B.weight", layer, name);
+    linear.b =
+        gp_bind_part(binder, out, out_part, rank, NULL, "model.layers.%d.%s.Plora_B.weight", layer, name);
     binder->block = GP_BLOCK_LANGUAGE;
     if (linear.b.columns > language->rank) language->rank = linear.b.columns;
     return linear;
@@ -95,7 +109,8 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
                         gp_language_buffers *buffers) {
     const gp_language_config *c = &language->config;
     size_t n = (size_t)rows, hidden = (size_t)c->hidden_size, rank = (size_t)gp_operand_width(language->rank);
-    size_t packed = (size_t)(c->num_key_value_heads * (language->group + 2) * language->head_dim);
+    size_t packed = (size_t)(language->kv_heads * (language->group + 2) * language->head_dim);
+    size_t heads = (size_t)(language->kv_heads * language->group * language->head_dim);
     buffers->rows = rows;
     buffers->x = gp_arena_take(arena, n * hidden, sizeof(float));
     buffers->image_row = gp_arena_take(arena, n, 1);
@@ -106,11 +121,11 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
     size_t mark =
         gp_arena_mark(arena); /* attention's buffers, the feed-forward's and the final rows take turns */
     buffers->qkv = gp_take_operands(arena, backend, n * packed);
-    buffers->q = gp_take_operands(arena, backend, n * hidden);
-    buffers->attended = gp_take_operands(arena, backend, n * hidden);
+    buffers->q = gp_take_operands(arena, backend, n * heads);
+    buffers->attended = gp_take_operands(arena, backend, n * heads);
     size_t end = gp_arena_mark(arena);
     gp_arena_rewind(arena, mark);
-    buffers->hidden = gp_take_operands(arena, backend, n * (size_t)c->intermediate_size);
+    buffers->hidden = gp_take_operands(arena, backend, n * (size_t)language->intermediate);
     end = gp_arena_mark(arena) > end ? gp_arena_mark(arena) : end;
     gp_arena_rewind(arena, mark);
     buffers->final = gp_arena_take(arena, n * hidden, sizeof(float));

@@ -22,10 +22,16 @@ typedef struct gp_language_layer {
 
 typedef struct gp_language {
     gp_language_config config;
-    int head_dim, group; /* group: query heads a kv head */
-    int64_t rank;        /* the largest of all LoRAs */
-    int positions;       /* that the rope tables hold: max_length */
-    gp_matrix embeddings, output;
+    gp_split split; /* whose part of the matrices this is; size 1: all of them */
+    int head_dim;
+    int kv_heads, group;  /* of this rank; group: query heads a kv head */
+    int64_t intermediate; /* of this rank */
+    int64_t logit_rows; /* of the vocabulary that this rank has, from split.rank·logit_rows on; those beyond
+                           its end are zeros */
+    int64_t rank;       /* the largest of all LoRAs */
+    int positions;      /* that the rope tables hold: max_length */
+    gp_matrix embeddings; /* without data on ranks above 0 */
+    gp_matrix output;     /* [logit_rows, hidden] */
     gp_language_layer *layers;
     gp_norm_weights norm;
     const float *cosine, *sine; /* [positions, head_dim/2] */
@@ -43,6 +49,7 @@ typedef struct gp_language_buffers {
     gp_operand *final_operand; /* the same, for the logits */
 } gp_language_buffers;
 
+/** Binds what binder->split says of the model (runtime/split.h). */
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status);
 void gp_language_free(gp_language *language);
 
@@ -63,6 +70,6 @@ void gp_language_forward(const gp_language *language, gp_backend *backend, const
 void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                        int64_t first_row, int64_t rows);
 
-/** logits [rows, vocabulary] of the first `rows` rows of buffers->final; `decode` as above. */
+/** logits [rows, logit_rows] of the first `rows` rows of buffers->final; `decode` as above. */
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                         int64_t rows, bool decode, float *logits);

@@ -76,13 +76,13 @@ static bool check_width(const gp_model *model, int64_t width, const char *what, 
 bool gp_model_check_widths(const gp_model *model, gp_status *status) {
     if (model->backend->operand == GP_DTYPE_F32) return true;
     const gp_language *language = &model->language;
-    int64_t heads = (int64_t)language->config.num_key_value_heads * (language->group + 2);
+    int64_t heads = (int64_t)language->kv_heads * (language->group + 2);
     bool done =
         check_width(model, model->vision.config.hidden_size, "the vision tower", status) &&
         check_width(model, model->vision.config.intermediate_size, "the vision tower's MLP", status) &&
         check_width(model, language->config.hidden_size, "the language model", status) &&
         check_width(model, heads * language->head_dim, "the language model's attention", status) &&
-        check_width(model, language->config.intermediate_size, "the language model's MLP", status) &&
+        check_width(model, language->intermediate, "the language model's MLP", status) &&
         check_width(model, model->grounding.config.embed_dim, "the grounding encoder", status) &&
         check_width(model, model->masks.width / 2, "the mask decoder's attention", status);
     for (int i = 0; i < model->grounding.block_count && done; i++)

@@ -80,9 +80,9 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
     plan->memory = (gp_memory_plan){
         .weights = model->weight_bytes,
         .converted = model->converted_bytes,
-        .kv_cache = gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
-                                      language->config.num_key_value_heads, language->head_dim,
-                                      gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
+        .kv_cache =
+            gp_kv_cache_bytes(backend, language->config.num_hidden_layers, language->kv_heads,
+                              language->head_dim, gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
         .activations =
             seen.peak + kept.peak + stage + gp_mask_picture_bytes(4 * model->masks.grid, width, height),
         .workspace = backend->workspace_bytes};

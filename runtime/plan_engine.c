@@ -52,9 +52,8 @@ static bool add_up(const gp_model *model, const gp_backend *backend, const gp_en
         .cache_tokens = (int64_t)reserve.pages * GP_PAGE_TOKENS,
         .weights = model->placed_bytes,
         .converted = model->converted_bytes,
-        .kv_cache =
-            gp_kv_cache_bytes(backend, language->config.num_hidden_layers,
-                              language->config.num_key_value_heads, language->head_dim, reserve.pages),
+        .kv_cache = gp_kv_cache_bytes(backend, language->config.num_hidden_layers, language->kv_heads,
+                                      language->head_dim, reserve.pages),
         .requests_bytes = (uint64_t)reserve.requests * gp_reserve_request_bytes(&reserve),
         .sessions_bytes = (uint64_t)reserve.limits.sessions * gp_reserve_session_bytes(&reserve),
         .stage = reserve.stage,

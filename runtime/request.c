@@ -149,8 +149,8 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
         return GP_OUTCOME_FAILED;
     }
     if (cache->backend == NULL &&
-        !gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers,
-                          language->config.num_key_value_heads, language->head_dim, missing, &s->status))
+        !gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers, language->kv_heads,
+                          language->head_dim, missing, &s->status))
         return GP_OUTCOME_FAILED;
     if (!gp_kv_cache_provide(cache, missing, &s->status)) {
         if (!company.alone) {

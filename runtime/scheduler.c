@@ -37,7 +37,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_
     if (!done) gp_fail(status, "no memory for %d requests", limit);
     if (done && pages > 0) {
         done = gp_kv_cache_open(&scheduler->cache, model->backend, language->config.num_hidden_layers,
-                                language->config.num_key_value_heads, language->head_dim, pages, status);
+                                language->kv_heads, language->head_dim, pages, status);
         scheduler->cache.page_limit = pages;
     }
     done = done && reserve_all(scheduler, model->backend, status);

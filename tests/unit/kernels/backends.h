@@ -212,22 +212,26 @@ static inline float *random_operands(uint64_t *seed, const gp_backend *backend, 
     return values;
 }
 
-/** A random matrix in host memory, as a checkpoint has it, for place_matrix. */
+/** A random matrix in host memory, as a checkpoint has it, for place_matrix: now and then some columns of a
+ * wider one, whose others are NaN. */
 static inline gp_matrix random_matrix(uint64_t *seed, gp_dtype dtype, int64_t rows, int64_t columns) {
-    int64_t count = rows * columns;
-    unsigned char *data = gp_allocate((size_t)count * gp_dtype_size(dtype));
+    int64_t stride = columns + (random_between(seed, 0, 2) == 0 ? random_between(seed, 1, 40) : 0);
+    size_t bytes = (size_t)(rows * stride) * gp_dtype_size(dtype);
+    unsigned char *data = gp_allocate(bytes);
     REQUIRE(data != NULL && kept_count < KEPT_MAX, "no memory, or too many matrices");
     kept_memory[kept_count++] = data;
-    for (int64_t i = 0; i < count; i++) {
+    memset(data, 0xFF, bytes);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        int64_t at = i / columns * stride + i % columns;
         float value = random_float(seed);
         uint16_t bits = gp_f32_to_bf16(value);
         if (dtype == GP_DTYPE_F16) bits = (uint16_t)(random_bits(seed) & 0x83FF) | 0x3400; /* ±0.25 … ±0.5 */
         if (dtype == GP_DTYPE_F32)
-            memcpy(data + 4 * i, &value, 4);
+            memcpy(data + 4 * at, &value, 4);
         else
-            memcpy(data + 2 * i, &bits, 2);
+            memcpy(data + 2 * at, &bits, 2);
     }
-    return (gp_matrix){data, dtype, rows, columns, columns};
+    return (gp_matrix){data, dtype, rows, columns, stride};
 }
 
 static inline gp_matrix place_matrix(gp_backend *backend, gp_matrix matrix) {
@@ -239,12 +243,15 @@ static inline gp_matrix place_matrix(gp_backend *backend, gp_matrix matrix) {
 /** What a matrix of random_matrix holds in f64, [rows, columns], rounded to the dtype that it was placed in.
  */
 static inline double *matrix_values(gp_matrix host, gp_dtype placed) {
-    size_t count = (size_t)(host.rows * host.columns);
-    double *exact = host_memory(count * sizeof *exact);
-    float *wide = gp_allocate(count * sizeof *wide);
+    size_t columns = (size_t)host.columns;
+    double *exact = host_memory((size_t)host.rows * columns * sizeof *exact);
+    float *wide = gp_allocate(columns * sizeof *wide);
     REQUIRE(wide != NULL, "no memory");
-    gp_convert_to_f32(host.data, host.dtype, count, wide);
-    for (size_t i = 0; i < count; i++) exact[i] = (double)round_to(placed, wide[i]);
+    for (size_t row = 0; row < (size_t)host.rows; row++) {
+        gp_convert_to_f32((const char *)host.data + row * (size_t)host.stride * gp_dtype_size(host.dtype),
+                          host.dtype, columns, wide);
+        for (size_t i = 0; i < columns; i++) exact[row * columns + i] = (double)round_to(placed, wide[i]);
+    }
     gp_free(wide);
     return exact;
 }
