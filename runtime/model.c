@@ -2,15 +2,16 @@
 
 #include "kernels/base/memory.h"
 
-static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
+static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
+                     gp_status *status);
 
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
-                   gp_status *status) {
+bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_split split,
+                   gp_status *unexpected, gp_status *status) {
     *model = (gp_model){.backend = backend};
     bool done = gp_config_read(folder, &model->config, status) &&
                 gp_model_open_tokenizer(model, folder, status) &&
                 gp_checkpoint_open(folder, &model->checkpoint, status) &&
-                bind_all(model, folder, unexpected, status) && gp_model_check_widths(model, status);
+                bind_all(model, folder, split, unexpected, status) && gp_model_check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -57,8 +58,9 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
     return done;
 }
 
-static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status) {
-    gp_binder binder = {.checkpoint = model->checkpoint, .backend = model->backend};
+static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
+                     gp_status *status) {
+    gp_binder binder = {.checkpoint = model->checkpoint, .backend = model->backend, .split = split};
     bool done =
         gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
     gp_binder_clear(&binder);

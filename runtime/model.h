@@ -26,11 +26,12 @@ typedef struct gp_model {
 } gp_model;
 
 /**
- * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs. `unexpected` receives
+ * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs; of the language
+ * model the part that `split` says. `unexpected` receives
  * the names of tensors that nobody knows (empty when there are none). On failure nothing is left open.
  */
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
-                   gp_status *status);
+bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_split split,
+                   gp_status *unexpected, gp_status *status);
 void gp_model_close(gp_model *model);
 
 /** The part of the above that reads the tokenizer; gp_model_close frees it. model->config is read already. */
