@@ -31,6 +31,10 @@ class Bench(unittest.TestCase):
         for row in report["rows"]: self.assertTrue(0 < row["p50"] <= row["p90"] <= row["p99"], row)
         self.assertLess(report["rows"][0]["p50"], report["rows"][2]["p50"]); self.assertIn("50 a second asked", out)
 
+    def test_devices(self):
+        """Copies of the model and parts of it: each request is answered."""
+        out, report = self.measure("offline", "--requests", "4", "--batch", "2", "--tp", "2", "--dp", "2", "--threads", "4"); self.assertEqual((report["ranks"], report["replicas"], len(report["rows"])), (2, 2, 3))
+
     def test_refusals(self):
         for code, words, arguments in ((2, "offline or latency", ()), (2, "sideways is no measurement", ("sideways", "--model", MODEL)), (2, "--model is missing", ("offline",)),
                                        (2, "--batch", ("offline", "--model", MODEL, "--batch", "65")), (1, "none.tif", ("offline", "--model", MODEL, "--image", "none.tif")),

@@ -88,6 +88,17 @@ class Outputs(Base):
                 if not flat[x * height + y]: self.assertEqual(scene[y][3 * x:3 * x + 3], rows[y][3 * x:3 * x + 3])
         self.assertEqual(sorted(os.listdir(self.folder)), ["o.json", "o.png"])
 
+    def test_ranks(self):
+        """The model over three devices, which here share the processor: the same words and masks, but for pixels at the rounding of sums."""
+        answers = []
+        for ranks in (1, 3):
+            done = run("run", SCENE, "--model", MODEL, "--prompt", "Describe the scene.", "--json", self.path("o.json"), "--tp", ranks, "-q"); self.assertEqual(done.returncode, 0, done.stderr)
+            answers.append(json.load(open(self.path("o.json"))))
+        one, three = answers; self.assertEqual(one["text"], three["text"]); self.assertEqual(len(one["masks"]), len(three["masks"]))
+        for a, b in zip(one["masks"], three["masks"]):
+            a, b = decode_rle(a["rle"]), decode_rle(b["rle"]); self.assertLessEqual(sum(x != y for x, y in zip(a, b)), len(a) // 1000)
+        self.refuse(2, ["--tp", "65"], "run", SCENE, "--model", MODEL, "--prompt", "x", "--tp", "65")
+
     def test_goldens(self):
         if not os.path.exists(GOLDENS): self.skipTest(GOLDENS + " is not there")
         for name in ("square-two-masks", "square-conversation", "seg-is-last-token"):

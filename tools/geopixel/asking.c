@@ -46,6 +46,7 @@ bool gp_asking_open(gp_asking *asking, gp_status *status) {
     asking->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
                                                          .device = (gp_device)o->device,
                                                          .threads = (int)o->threads,
+                                                         .ranks = (int)o->ranks,
                                                          .on_warning = on_warning,
                                                          .user = asking},
                                     status);

@@ -11,7 +11,7 @@
 typedef struct gp_asking_options {
     gp_scene_options scene;
     const char *model;
-    long long crops, max_crops, max_new_tokens, seed, threads;
+    long long crops, max_crops, max_new_tokens, seed, threads, ranks;
     double temperature, top_p;
     int device; /* gp_device */
     bool quiet, verbose;
@@ -33,6 +33,7 @@ typedef struct gp_asking_options {
     {"seed", 0, GP_OPTION_WHOLE, "S", "the same seed, the same answer (0)", &(o)->seed, 0, 9e15}, \
     {"threads", 0, GP_OPTION_WHOLE, "N", "CPU threads (all that this process may use)", &(o)->threads, 1, 1024}, \
     {"device", 0, GP_OPTION_CHOICE, "auto|cpu|cuda", "where to compute (auto)", &(o)->device, 0, 0}, \
+    {"tp", 0, GP_OPTION_WHOLE, "N", "devices that the model is spread over (1)", &(o)->ranks, 1, GP_RANKS_MOST}, \
     {"quiet", 'q', GP_OPTION_FLAG, NULL, "no progress and no warnings", &(o)->quiet, 0, 0}, \
     {"verbose", 'v', GP_OPTION_FLAG, NULL, "memory by plan and time a stage, on standard error", &(o)->verbose, 0, 0}
 /* clang-format on */

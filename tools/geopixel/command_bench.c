@@ -19,7 +19,7 @@ static const char PROMPT[] =
 /** A measurement under way. */
 typedef struct bench {
     const char *mode, *image, *prompt, *json;
-    long long tile, requests, batch, crops, max_new_tokens, threads, seed;
+    long long tile, requests, batch, crops, max_new_tokens, threads, ranks, replicas, seed;
     const char *model;
     double rate;
     int device;
@@ -52,6 +52,8 @@ int gp_command_bench(int count, char **arguments) {
                .requests = 16,
                .batch = 8,
                .crops = 9,
+               .ranks = 1,
+               .replicas = 1,
                .max_new_tokens = 100,
                .rate = 1};
     bool help = false;
@@ -105,6 +107,10 @@ static bool parse(bench *b, int count, char **arguments, bool *help) {
         {"threads", 0, GP_OPTION_WHOLE, "N", "CPU threads (all that this process may use)", &b->threads, 1,
          1024},
         {"device", 0, GP_OPTION_CHOICE, "auto|cpu|cuda", "where to compute (auto)", &b->device, 0, 0},
+        {"tp", 0, GP_OPTION_WHOLE, "N", "devices that the model is spread over (1)", &b->ranks, 1,
+         GP_RANKS_MOST},
+        {"dp", 0, GP_OPTION_WHOLE, "N", "copies of the model, on devices of their own (1)", &b->replicas, 1,
+         GP_RANKS_MOST},
         {"json", 0, GP_OPTION_TEXT, "FILE.json", "write the figures", &b->json, 0, 0},
     };
     const gp_command command = {"bench",           "how many answers a machine gives, and how long one takes",
@@ -147,6 +153,8 @@ static bool read_picture(bench *b) {
 static gp_workload workload_of(const bench *b, int together) {
     return (gp_workload){.model = b->model,
                          .prompt = b->prompt,
+                         .ranks = (int)b->ranks,
+                         .replicas = (int)b->replicas,
                          .device = (gp_device)b->device,
                          .threads = (int)b->threads,
                          .together = together,
@@ -248,8 +256,9 @@ static bool measure_latency(bench *b) {
 static bool write_report(bench *b) {
     if (fflush(stdout) != 0) return gp_fail(&b->status, "standard output cannot be written");
     if (b->json == NULL) return true;
-    json_t *root = json_pack("{s:s,s:s,s:I,s:i,s:i,s:I,s:O}", "measurement", b->mode, "model", b->model,
-                             "requests", (json_int_t)b->requests, "width", b->picture.width, "height",
+    json_t *root = json_pack("{s:s,s:s,s:I,s:I,s:I,s:i,s:i,s:I,s:O}", "measurement", b->mode, "model",
+                             b->model, "requests", (json_int_t)b->requests, "ranks", (json_int_t)b->ranks,
+                             "replicas", (json_int_t)b->replicas, "width", b->picture.width, "height",
                              b->picture.height, "crops", (json_int_t)b->crops, "rows", b->rows);
     bool written = root != NULL && json_dumpf(root, b->report.stream, JSON_INDENT(1)) == 0 &&
                    fputc('\n', b->report.stream) != EOF;

@@ -9,7 +9,8 @@ typedef struct gp_workload {
     const char *model, *prompt;
     gp_device device;
     int threads;
-    int together; /* requests that run at the same time */
+    int ranks, replicas; /* as in gp_engine_options */
+    int together; /* requests that a replica runs at the same time */
     int requests;
     int crops, max_new_tokens;
     double rate;   /* requests a second, at exponentially distributed distances; 0: all at once */

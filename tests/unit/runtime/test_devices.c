@@ -107,6 +107,34 @@ static void compare_logits(int ranks, float *const *ours, float *const *whole, i
     printf("%d ranks: %d choices, logits off by at most %.2g\n", ranks, count, worst);
 }
 
+/** Memory that is planned holds on every rank, in any company; answers are those of memory that grows. */
+static void test_planned(const char *model, const gp_image *images, int ranks) {
+    static heard grown[QUESTIONS], answers[QUESTIONS];
+    gp_request *requests[QUESTIONS];
+    gp_engine_options options = {.model = model, .threads = 2, .ranks = ranks, .requests = 3};
+    gp_engine *engine = open_with(&options);
+    for (int i = 0; i < QUESTIONS; i++) ask(engine, question(i, images), &grown[i]);
+    gp_engine_close(engine);
+    options.limits = (gp_limits){
+        .width = 120, .height = 200, .crops = 4, .text_tokens = 100, .max_new_tokens = 40, .sessions = 1};
+    engine = open_with(&options);
+    gp_session *session = gp_session_open(engine, &images[0], NULL);
+    for (int i = 0; i < QUESTIONS; i++) {
+        gp_request_options asked = question(i, images);
+        if (i % 4 == 0) asked.session = session;
+        if (i == 5) answers[i].cancel_after = 2;
+        requests[i] = submit(engine, asked, &answers[i]);
+    }
+    for (int i = 0; i < QUESTIONS; i++) {
+        gp_request_release(requests[i]);
+        CHECK(answers[i].finals == 1 && (i == 5 || same_answer(&answers[i], &grown[i])),
+              "%d ranks with limits, question %d: \"%s\" %s, without \"%s\"", ranks, i, answers[i].text,
+              answers[i].error, grown[i].text);
+    }
+    gp_session_close(session);
+    gp_engine_close(engine);
+}
+
 static void test_ranks(const char *model, const gp_image *images, int ranks, int replicas) {
     static heard whole[QUESTIONS], alone[QUESTIONS], answers[TOGETHER];
     gp_request *requests[TOGETHER];
@@ -201,6 +229,7 @@ int main(int count, char **arguments) {
     static const int sizes[] = {2, 3, 4, 8};
     for (int i = 0; i < 4; i++) test_ranks(arguments[1], images, sizes[i], 0);
     test_ranks(arguments[1], images, 2, 2);
+    test_planned(arguments[1], images, 3);
     test_closing(arguments[1], images);
     test_refused(arguments[1]);
     CHECK(gp_memory_observe().live_bytes == before, "%zu bytes are left behind",

@@ -260,9 +260,10 @@ static void test_beyond(gp_engine *engine, gp_engine *plain, const gp_engine_pla
     gp_free((void *)high.pixels);
 }
 
-/** `plain`: an engine without limits; NULL: nothing is asked. */
-static void test_engine(const char *model, gp_engine *plain) {
+/** `plain`: an engine without limits; NULL: nothing is asked. What is counted is the first rank's. */
+static void test_engine(const char *model, gp_engine *plain, int ranks) {
     gp_engine_options options = random_options(model);
+    options.ranks = ranks;
     gp_engine_plan plan = plan_of(&options, 0);
     gp_backend *backend = open_counted();
     gp_status status = {0};
@@ -349,7 +350,7 @@ int main(int count, char **arguments) {
     state = fresh_seed();
     gp_backend *cpu = NULL, cuda = gp_cuda_sizes();
     if (DEVICE == GP_DEVICE_CUDA) {
-        for (int i = 0; i < 3; i++) test_engine(model, NULL);
+        for (int i = 0; i < 3; i++) test_engine(model, NULL, 1);
         return check_done();
     }
     REQUIRE(gp_replica_open_backend(GP_DEVICE_CPU, 1, 0, 1, &cpu, NULL), "no CPU backend");
@@ -358,7 +359,8 @@ int main(int count, char **arguments) {
     test_sizes(NULL, &cuda);
     gp_backend_close(cpu);
     gp_engine *plain = open_engine(model, THREADS);
-    for (int i = 0; i < 5; i++) test_engine(model, plain);
+    for (int i = 0; i < 5; i++) test_engine(model, plain, 1);
+    for (int ranks = 2; ranks <= 4; ranks++) test_engine(model, NULL, ranks);
     gp_engine_close(plain);
     CHECK(answered > ASKED, "%d requests alone were answered", answered);
     for (int i = 0; i < 3; i++) test_largest(model);
