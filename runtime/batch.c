@@ -212,14 +212,8 @@ static void end_text(gp_request_state *s) {
 static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
                     gp_request_state *const *requests, int count) {
     gp_arena measure = {0};
-    gp_status status = {0};
     gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
-    bool done = gp_run_use_stage(run, measure.peak, &status);
-    if (done) gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
-    for (int i = 0; i < count && !done; i++) {
-        gp_fail(&requests[i]->status, "%s", status.message);
-        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
-    }
-    gp_status_clear(&status);
-    return done;
+    if (!gp_run_use_stage(run, measure.peak, requests, count)) return false;
+    gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
+    return true;
 }
