@@ -232,26 +232,17 @@ static void end_text(gp_request_state *s) {
 static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
                     gp_request_state *const *requests, int count) {
     gp_arena measure = {0};
-    gp_status status = {0};
     gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
-    bool done = gp_run_use_stage(run, measure.peak, &status);
-    if (done) gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
-    for (int i = 0; i < count && !done; i++) {
-        gp_fail(&requests[i]->status, "%s", status.message);
-        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
-    }
-    gp_status_clear(&status);
-    return done;
+    if (!gp_run_use_stage(run, measure.peak, requests, count)) return false;
+    gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
+    return true;
 }
 
 /** Where a rank is gone, what the pass gave is not known, and all that took part in it fail. */
 static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count) {
     gp_status status = {0};
-    if (run->ranks == NULL || gp_ranks_check(run->ranks, &status)) return true;
-    for (int i = 0; i < count; i++) {
-        gp_fail(&requests[i]->status, "%s", status.message);
-        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
-    }
+    bool there = run->ranks == NULL || gp_ranks_check(run->ranks, &status);
+    if (!there) gp_requests_fail(requests, count, &status);
     gp_status_clear(&status);
-    return false;
+    return there;
 }

@@ -1,11 +1,18 @@
 /**
- * The language model's share of requests, many at once: rows of several prompts in one pass, one token of
- * every answer in another (continuous batching; Orca, OSDI 2022). What a request gets is the same bits in any
- * company: see kernels/ops.h.
+ * What requests go through together: views of several pictures in one pass of the vision encoder, rows of
+ * several prompts in one of the language model, one token of every answer in another (continuous batching;
+ * Orca, OSDI 2022), [SEG]s of several answers in one of the mask decoder. A pass is bounded, so that none
+ * keeps the others waiting. What a request gets is the same bits in any company: see kernels/ops.h.
  */
 #pragma once
 
 #include "runtime/request_state.h"
+
+/**
+ * Phase VISION, one pass: up to GP_VIEW_BATCH views, the first picture's before the second's. Whose picture
+ * is through has its image tokens made and goes on to its next phase. count ≤ GP_VISION_PICTURES.
+ */
+void gp_batch_look(const gp_run *run, gp_request_state *const *requests, int count);
 
 /**
  * Phase PREFILL, one pass: up to GP_PREFILL_ROWS rows, the first request's before the second's. Whose prompt
@@ -15,3 +22,10 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
 
 /** Phase DECODE, one pass: the last token of each, and the next one chosen. count ≤ GP_REQUESTS_MOST. */
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count);
+
+/**
+ * Phase MASKS: the phrases of those whose text has just ended, up to run->groundings pictures through the
+ * grounding encoder, and one pass of the mask decoder of up to GP_MASK_BATCH [SEG]s, the first answer's
+ * before the second's. Who has all masks is over.
+ */
+void gp_batch_draw(const gp_run *run, gp_request_state *const *requests, int count);

@@ -80,9 +80,10 @@ typedef struct gp_engine_options {
                 * language model and of its keys and values; 0: one */
     int requests; /* that a replica runs at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
     /* Tokens, of prompts and answers, whose keys and values are held for all that run and for what open
-     * sessions keep: allocated when the engine opens; requests wait for each other while there is no room,
-     * not for sessions. 0: as many as come, allocated as they come; with limits, as many as all requests and
-     * sessions may have. */
+     * sessions keep: allocated when the engine opens; requests wait for each other while there is no room.
+     * Where nobody is left to wait for, sessions lose what they keep, the one longest without a question
+     * first; its next question computes it again. 0: as many as come, allocated as they come; with limits, as
+     * many as all requests and sessions may have. */
     int64_t cache_tokens;
     /* With a width and a height, everything in the backend's memory is allocated when the engine opens, the
      * bytes that gp_plan_engine gives, and nothing later. A request beyond a limit fails, alone, with both
@@ -187,8 +188,8 @@ typedef struct gp_memory_plan {
     uint64_t weights;     /* mapped from the checkpoint and used */
     uint64_t converted;   /* small tensors kept in another form */
     uint64_t kv_cache;    /* pages of keys and values; of all requests of an engine */
-    uint64_t activations; /* what lives from stage to stage, the arena that all stages share, a mask for the
-                             caller */
+    uint64_t activations; /* what lives from stage to stage, the arena that all stages share, divided pictures
+                             in vision, a mask for the caller */
     uint64_t workspace;   /* of the compute threads */
 } gp_memory_plan;
 
@@ -232,8 +233,9 @@ typedef struct gp_session gp_session;
  * question computes is kept for the next: the picture's tokens and maps, and keys and values of the prompt's
  * beginning as far as it is the same, so that an earlier turn is not computed again. Answers are the same to
  * the bit as without a session. Memory is held from the first question on; where it is planned, a session has
- * its share of it while it is open. The pixels are borrowed and must not change until gp_session_close. NULL
- * with `status` set when the picture is unusable, or when memory is planned for no more sessions.
+ * its share of it while it is open (keys and values may be taken from it: gp_engine_options.cache_tokens).
+ * The pixels are borrowed and must not change until gp_session_close. NULL with `status` set when the picture
+ * is unusable, or when memory is planned for no more sessions.
  */
 GP_API gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status *status);
 
@@ -403,7 +405,7 @@ typedef struct gp_engine_plan {
     uint64_t kv_cache;       /* pages of keys and values */
     uint64_t requests_bytes; /* what lives from stage to stage, of all requests */
     uint64_t sessions_bytes; /* what is kept between questions beside keys and values, of all sessions */
-    uint64_t stage;          /* the arena that all stages share */
+    uint64_t stage;          /* the arena that all stages share, and the divided pictures in vision */
     uint64_t workspace;      /* the backend's own */
     /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, rounding
      * of allocations. 0 on the CPU, where what the program has beside is not counted. */

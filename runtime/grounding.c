@@ -15,6 +15,8 @@ static const float layer_norm_epsilon = 1e-6f;
 
 static void bind_positions(gp_grounding *grounding, gp_binder *binder);
 static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, int stage, bool pool);
+static bool encode(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_picture *picture,
+                   const gp_grounding_buffers *buffers, const gp_observer *observer);
 static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
                       int side, const float *x, float *y, gp_operand *y_operand);
 static void run_neck(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
@@ -200,14 +202,14 @@ static bool level_is_summed(const gp_grounding *grounding, int level) {
     return level_is_needed(grounding, level) && (level == 2 || level >= coarsest - 1);
 }
 
-void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                       int height, size_t stride, const gp_grounding_buffers *buffers,
+void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend,
+                       const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
                        const gp_observer *observer) {
     int side = grounding->config.image_size;
-    gp_whole_view view = {.source = pixels,
-                          .source_width = width,
-                          .source_height = height,
-                          .source_stride = stride,
+    gp_whole_view view = {.source = picture->pixels,
+                          .source_width = picture->width,
+                          .source_height = picture->height,
+                          .source_stride = picture->stride,
                           .side = side,
                           .scratch = buffers->scratch,
                           .y = buffers->pixels};
@@ -219,13 +221,18 @@ void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const
     gp_observe(observer, backend, "grounding_pixels", buffers->pixels, 0, 3ll * side, side);
 }
 
-bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                         int height, size_t stride, const gp_grounding_buffers *buffers,
-                         const gp_observer *observer, bool (*step)(void *user, int done, int total),
-                         void *user, const gp_grounding_maps *maps) {
+void gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
+                         int count, const gp_grounding_buffers *buffers, const gp_observer *observer) {
+    for (int i = 0; i < count; i++)
+        pictures[i].encoded = encode(grounding, backend, &pictures[i], buffers, observer);
+}
+
+/** One picture to its maps; false where its step ended the work early. */
+static bool encode(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_picture *picture,
+                   const gp_grounding_buffers *buffers, const gp_observer *observer) {
     int image = grounding->config.image_size, side = grounding->side;
     int64_t cells = (int64_t)side * side, patch_stride = gp_operand_width(grounding->patch.weight.stride);
-    gp_grounding_view(grounding, backend, pixels, width, height, stride, buffers, observer);
+    gp_grounding_view(grounding, backend, picture, buffers, observer);
     backend->ops->patches(backend, &(gp_patches){.x = buffers->pixels,
                                                  .channels = 3,
                                                  .height = image,
@@ -262,9 +269,9 @@ bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, con
                                 GP_ACTIVATION_NONE, NULL, buffers->sums[block->stage],
                                 summed ? NULL : buffers->fine[block->stage]);
         }
-        if (!step(user, i + 1, grounding->block_count)) return false;
+        if (!picture->step(picture->user, i + 1, grounding->block_count)) return false;
     }
-    run_neck(grounding, backend, buffers, observer, maps);
+    run_neck(grounding, backend, buffers, observer, picture->maps);
     return true;
 }
 

@@ -69,16 +69,23 @@ void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp
 void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int width, int height,
                          gp_arena *arena, gp_grounding_buffers *buffers);
 
-/**
- * Encodes the picture (RGB bytes in backend memory, rows of `stride` bytes). `step` is called after each
- * block; when it returns false the work ends early and so does this, with false.
- */
-bool gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                         int height, size_t stride, const gp_grounding_buffers *buffers,
-                         const gp_observer *observer, bool (*step)(void *user, int done, int total),
-                         void *user, const gp_grounding_maps *maps);
+/** A picture for the encoder. */
+typedef struct gp_grounding_picture {
+    const uint8_t *pixels; /* RGB in backend memory, rows of `stride` bytes */
+    int width, height;
+    size_t stride;
+    const gp_grounding_maps *maps; /* that it becomes */
+    /* Called after each block; when it returns false, the work on this picture ends early. */
+    bool (*step)(void *user, int done, int total);
+    void *user;
+    bool encoded; /* the maps are whole; set by gp_grounding_encode */
+} gp_grounding_picture;
+
+/** Encodes the pictures; the buffers are laid out for the largest width and height among them. */
+void gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
+                         int count, const gp_grounding_buffers *buffers, const gp_observer *observer);
 
 /** The picture as the encoder sees it, into buffers->pixels; the first part of gp_grounding_encode. */
-void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend, const uint8_t *pixels, int width,
-                       int height, size_t stride, const gp_grounding_buffers *buffers,
+void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend,
+                       const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
                        const gp_observer *observer);

@@ -20,6 +20,19 @@ bool gp_keep_admits(const gp_keep *keep, const gp_division *division) {
     return keep->running == 0 || same_division(&keep->division, division);
 }
 
+bool gp_keep_knows_tokens(const gp_keep *keep, const gp_division *division) {
+    return keep->tokens_known && same_division(&keep->division, division);
+}
+
+bool gp_keep_take_pages(gp_keep *first, const gp_keep *own) {
+    gp_keep *oldest = NULL;
+    for (gp_keep *keep = first; keep != NULL; keep = keep->next)
+        if (keep != own && keep->last.table.count > 0 && (oldest == NULL || keep->used < oldest->used))
+            oldest = keep;
+    if (oldest != NULL) gp_kept_release(&oldest->last);
+    return oldest != NULL;
+}
+
 bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, int height,
                              const gp_division *division, gp_status *status) {
     if (!same_division(&keep->division, division)) {
@@ -28,10 +41,11 @@ bool gp_keep_prepare_picture(gp_keep *keep, const gp_model *model, int width, in
     }
     keep->division = *division;
     gp_arena measure = {0};
-    gp_plan_seen(model, width, height, division->image_tokens, &measure, &keep->seen);
+    const int crops = division->columns * division->rows;
+    gp_plan_seen(model, width, height, crops, division->image_tokens, &measure, &keep->seen);
     if (keep->arena.capacity < measure.peak) gp_keep_forget(keep);
     if (!gp_arena_renew(&keep->arena, model->backend, measure.peak, status)) return false;
-    gp_plan_seen(model, width, height, division->image_tokens, &keep->arena, &keep->seen);
+    gp_plan_seen(model, width, height, crops, division->image_tokens, &keep->arena, &keep->seen);
     return true;
 }
 

@@ -19,7 +19,8 @@ typedef struct gp_kept_sequence {
 } gp_kept_sequence;
 
 /** Used on the engine's thread alone. Zeros are an empty one. */
-typedef struct gp_keep {
+typedef struct gp_keep gp_keep;
+struct gp_keep {
     gp_arena arena;
     gp_seen_buffers seen; /* in the arena */
     bool source_known, tokens_known, maps_known;
@@ -27,7 +28,9 @@ typedef struct gp_keep {
     gp_kept_sequence last; /* of the conversation that was computed last; running ones may share its pages */
     int running;           /* requests whose sequence has begun and not ended */
     uint64_t forgotten;    /* how often: what began before is not kept */
-} gp_keep;
+    gp_keep *next;         /* of sessions that were asked something; the scheduler's, as is */
+    uint64_t used;         /* when a question last came or ended: counted, not timed */
+};
 
 /** Nothing is known any more; pages are given back, other memory stays. */
 void gp_keep_forget(gp_keep *keep);
@@ -35,6 +38,13 @@ void gp_keep_forget(gp_keep *keep);
 /** Whether a request with that division may be prepared now: not while others read image tokens of another
  * one. */
 bool gp_keep_admits(const gp_keep *keep, const gp_division *division);
+
+/** Whether the image tokens of that division are known. */
+bool gp_keep_knows_tokens(const gp_keep *keep, const gp_division *division);
+
+/** Gives back the pages of the last conversation of that keep in the list, but `own`, which was used longest
+ * ago of those that have any; false where none has. No request of those in the list may run. */
+bool gp_keep_take_pages(gp_keep *first, const gp_keep *own);
 
 /**
  * Makes room for a picture of width × height, so divided. What is known stays, but for what another division

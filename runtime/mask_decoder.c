@@ -26,7 +26,11 @@ static void attend(gp_backend *backend, const gp_decoder_attention *attention, i
                    const gp_operand *query, int64_t queries, const gp_operand *key, const gp_operand *value,
                    int64_t keys, const float *residual, const gp_mask_buffers *buffers, float *y);
 static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
-                  const gp_grounding_maps *maps, const gp_mask_buffers *buffers);
+                  const gp_mask_buffers *buffers);
+static void upscale(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *part, int first,
+                    const gp_mask_buffers *buffers);
+static void observe_part(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *part,
+                         int first, const gp_mask_buffers *buffers, const gp_observer *observer);
 
 bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_binder *binder) {
     int64_t width = config->language.out_dim, language = config->language.hidden_size;
@@ -192,49 +196,69 @@ void gp_mask_layout(const gp_mask_decoder *decoder, const gp_backend *backend, i
         gp_arena_take(arena, backend->ops->mask_upsample_scratch(masks, decoder->grid, decoder->width), 1);
 }
 
-void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks,
-                    int first, const gp_grounding_maps *maps, const gp_mask_buffers *buffers,
-                    const gp_observer *observer) {
+void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *parts, int count,
+                    const gp_mask_buffers *buffers, const gp_observer *observer) {
     const gp_ops *ops = backend->ops;
-    int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid, area = 16 * cells;
-    int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
+    int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid;
     size_t row_bytes = (size_t)width * sizeof(float);
-    ops->to_operand(backend,
-                    &(gp_to_operand){hidden, (int64_t)masks * decoder->language_width, buffers->hidden});
+    int masks = 0;
+    for (int i = 0; i < count; i++) { // image [masks, grid², width]
+        const gp_mask_part *part = &parts[i];
+        int64_t values = (int64_t)part->masks * decoder->language_width,
+                first = (int64_t)masks * decoder->language_width;
+        ops->to_operand(
+            backend, &(gp_to_operand){part->hidden, values, gp_operand_at(backend, buffers->hidden, first)});
+        for (int end = masks + part->masks; masks < end; masks++)
+            gp_apply_sum(backend, part->maps->embed, decoder->no_mask_embed, cells, width, 1,
+                         buffers->image + masks * cells * width,
+                         gp_operand_at(backend, buffers->image_value, masks * cells * width));
+    }
+    int64_t token_rows = (int64_t)masks * GP_DECODER_TOKENS;
     gp_apply_affine(backend, &decoder->text1, buffers->hidden, masks, GP_ACTIVATION_RELU, NULL, NULL,
                     buffers->text);
     gp_apply_affine(backend, &decoder->text2, buffers->text, masks, GP_ACTIVATION_NONE, NULL,
                     buffers->prompts, NULL);
-    for (int i = 0; i < masks; i++) { // point [masks, 7, width], image [masks, grid², width]
+    for (int i = 0; i < masks; i++) { // point [masks, 7, width]
         float *point = buffers->point + i * GP_DECODER_TOKENS * width;
         ops->copy(backend, point, decoder->own_tokens, (GP_DECODER_TOKENS - 1) * row_bytes);
         ops->copy(backend, point + (GP_DECODER_TOKENS - 1) * width, buffers->prompts + i * width, row_bytes);
-        gp_apply_sum(backend, maps->embed, decoder->no_mask_embed, cells, width, 1,
-                     buffers->image + i * cells * width,
-                     gp_operand_at(backend, buffers->image_value, i * cells * width));
     }
     ops->copy(backend, buffers->tokens, buffers->point, (size_t)token_rows * row_bytes);
     ops->to_operand(backend, &(gp_to_operand){buffers->tokens, token_rows * width, buffers->token_value});
     for (int i = 0; i < GP_DECODER_LAYERS; i++)
         two_way_layer(decoder, backend, &decoder->layers[i], i == 0, masks, buffers);
     tokens_attend(decoder, backend, &decoder->final_attention, &decoder->final_norm, masks, buffers);
-    heads(decoder, backend, masks, maps, buffers);
+    heads(decoder, backend, masks, buffers);
+    for (int i = 0, first = 0; i < count; first += parts[i++].masks)
+        upscale(decoder, backend, &parts[i], first, buffers);
     ops->choose_masks(backend, &(gp_choose_masks){.logits = buffers->logits,
                                                   .iou = buffers->iou,
                                                   .masks = masks,
-                                                  .area = area,
+                                                  .area = 16 * cells,
                                                   .delta = stability_delta,
                                                   .threshold = stability_threshold,
                                                   .stability = buffers->stability,
                                                   .chosen = buffers->chosen});
-    gp_observe(observer, backend, "seg_embeddings", buffers->prompts, first, masks, width);
-    gp_observe(observer, backend, "decoder_tokens", buffers->tokens, (int64_t)first * GP_DECODER_TOKENS,
-               token_rows, width);
-    if (first == 0) gp_observe(observer, backend, "decoder_image", buffers->image, 0, cells, width);
-    int64_t side = 4 * decoder->grid, mask_rows = GP_MASK_TOKENS * side;
-    gp_observe(observer, backend, "all_mask_logits", buffers->logits, first * mask_rows, masks * mask_rows,
-               side);
-    gp_observe(observer, backend, "iou", buffers->iou, first, masks, GP_MASK_TOKENS);
+    for (int i = 0, first = 0; i < count; first += parts[i++].masks)
+        observe_part(decoder, backend, &parts[i], first, buffers, observer);
+}
+
+/** What the batch's masks from `first` on, those of the part, came of. */
+static void observe_part(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *part,
+                         int first, const gp_mask_buffers *buffers, const gp_observer *observer) {
+    int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid, side = 4 * decoder->grid;
+    int64_t mask_rows = GP_MASK_TOKENS * side;
+    gp_observe(observer, backend, "seg_embeddings", buffers->prompts + first * width, part->first,
+               part->masks, width);
+    gp_observe(observer, backend, "decoder_tokens", buffers->tokens + first * GP_DECODER_TOKENS * width,
+               (int64_t)part->first * GP_DECODER_TOKENS, (int64_t)part->masks * GP_DECODER_TOKENS, width);
+    if (part->first == 0)
+        gp_observe(observer, backend, "decoder_image", buffers->image + first * cells * width, 0, cells,
+                   width);
+    gp_observe(observer, backend, "all_mask_logits", buffers->logits + first * mask_rows * side,
+               part->first * mask_rows, part->masks * mask_rows, side);
+    gp_observe(observer, backend, "iou", buffers->iou + (int64_t)first * GP_MASK_TOKENS, part->first,
+               part->masks, GP_MASK_TOKENS);
 }
 
 /** One layer of the two-way transformer, tokens and image in place. */
@@ -334,29 +358,36 @@ static void token_mlp(const gp_mask_decoder *decoder, gp_backend *backend, const
                                                    .y_stride = i < 2 ? width : y_stride});
 }
 
-/** Up-scaling, hypernetworks and predicted IoU: logits [masks, 4, (4·grid)²], iou [masks, 4]. */
+/** Hypernetworks and predicted IoU: hyper [masks, 4, width/8], iou [masks, 4]. */
 static void heads(const gp_mask_decoder *decoder, gp_backend *backend, int masks,
-                  const gp_grounding_maps *maps, const gp_mask_buffers *buffers) {
+                  const gp_mask_buffers *buffers) {
     int64_t channels = decoder->width / 8;
     for (int i = 0; i < GP_MASK_TOKENS; i++)
         token_mlp(decoder, backend, decoder->hyper[i], 2 + i, GP_ACTIVATION_NONE, masks, buffers,
                   buffers->hyper + i * channels, GP_MASK_TOKENS * channels);
     token_mlp(decoder, backend, decoder->iou, 1, GP_ACTIVATION_SIGMOID, masks, buffers, buffers->iou,
               GP_MASK_TOKENS);
-    backend->ops->mask_upsample(backend, &(gp_mask_upsample){.x = buffers->image_value,
-                                                             .masks = masks,
-                                                             .grid = decoder->grid,
-                                                             .channels = decoder->width,
-                                                             .weight1 = decoder->upscale1,
-                                                             .weight2 = decoder->upscale2,
-                                                             .bias1 = decoder->upscale_bias1,
-                                                             .bias2 = decoder->upscale_bias2,
-                                                             .skip1 = maps->s1,
-                                                             .skip0 = maps->s0,
-                                                             .norm_weight = decoder->upscale_norm.weight,
-                                                             .norm_bias = decoder->upscale_norm.bias,
-                                                             .epsilon = upscale_norm_epsilon,
-                                                             .hyper = buffers->hyper,
-                                                             .scratch = buffers->upscale_scratch,
-                                                             .logits = buffers->logits});
+}
+
+/** Logits [masks, 4, (4·grid)²] of a part, whose masks are the batch's from `first` on. */
+static void upscale(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *part, int first,
+                    const gp_mask_buffers *buffers) {
+    int64_t width = decoder->width, cells = (int64_t)decoder->grid * decoder->grid;
+    backend->ops->mask_upsample(
+        backend, &(gp_mask_upsample){.x = gp_operand_at(backend, buffers->image_value, first * cells * width),
+                                     .masks = part->masks,
+                                     .grid = decoder->grid,
+                                     .channels = decoder->width,
+                                     .weight1 = decoder->upscale1,
+                                     .weight2 = decoder->upscale2,
+                                     .bias1 = decoder->upscale_bias1,
+                                     .bias2 = decoder->upscale_bias2,
+                                     .skip1 = part->maps->s1,
+                                     .skip0 = part->maps->s0,
+                                     .norm_weight = decoder->upscale_norm.weight,
+                                     .norm_bias = decoder->upscale_norm.bias,
+                                     .epsilon = upscale_norm_epsilon,
+                                     .hyper = buffers->hyper + first * GP_MASK_TOKENS * (width / 8),
+                                     .scratch = buffers->upscale_scratch,
+                                     .logits = buffers->logits + first * GP_MASK_TOKENS * 16 * cells});
 }

@@ -1,5 +1,5 @@
 /**
- * SAM2's mask decoder over a batch of prompt embeddings, one for each [SEG] of an answer: a two-way
+ * SAM2's mask decoder over a batch of prompt embeddings, one for each [SEG] of one or more answers: a two-way
  * transformer between seven tokens and the image, up-scaling, hypernetwork product, predicted IoU, choice by
  * stability (spec: model.md, section 5).
  */
@@ -66,10 +66,17 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
 void gp_mask_layout(const gp_mask_decoder *decoder, const gp_backend *backend, int masks, gp_arena *arena,
                     gp_mask_buffers *buffers);
 
+/** Some [SEG]s of one answer, decoded in a batch with others'. */
+typedef struct gp_mask_part {
+    const float *hidden; /* [masks, language width], backend memory */
+    int masks;
+    int first;                     /* number of the first one in its answer, for the observer */
+    const gp_grounding_maps *maps; /* of its picture */
+} gp_mask_part;
+
 /**
- * Hidden states [masks, language width] to buffers->logits, iou, stability and chosen. masks ≤
- * buffers->masks. `first` is the number of the batch's first mask, for the observer.
+ * The parts' hidden states, one after the other, to buffers->logits, iou, stability and chosen; at most
+ * buffers->masks in all. Only the up-scaling, whose skips are a picture's, goes part by part.
  */
-void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const float *hidden, int masks,
-                    int first, const gp_grounding_maps *maps, const gp_mask_buffers *buffers,
-                    const gp_observer *observer);
+void gp_mask_decode(const gp_mask_decoder *decoder, gp_backend *backend, const gp_mask_part *parts, int count,
+                    const gp_mask_buffers *buffers, const gp_observer *observer);

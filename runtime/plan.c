@@ -73,20 +73,23 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
     const gp_language *language = &model->language;
     int width = options->width, height = options->height;
     gp_arena seen = {0}, kept = {0};
-    gp_plan_seen(model, width, height, division->image_tokens, &seen, &(gp_seen_buffers){0});
+    gp_arena canvas = {0};
+    gp_plan_seen(model, width, height, division->columns * division->rows, division->image_tokens, &seen,
+                 &(gp_seen_buffers){0});
+    gp_plan_canvas(division, &canvas);
     gp_plan_kept(model, backend, width, height, plan->max_new_tokens, &kept, &(gp_kept_buffers){0});
     int rows = plan->prompt_tokens < GP_PREFILL_ROWS ? plan->prompt_tokens : GP_PREFILL_ROWS;
     size_t stage = gp_plan_stage(model, backend, width, height, division, rows, 1,
                                  options->masks > 0 ? options->masks : GP_MASK_BATCH);
-    plan->memory = (gp_memory_plan){
-        .weights = model->weight_bytes,
-        .converted = model->converted_bytes,
-        .kv_cache =
-            gp_kv_cache_bytes(backend, language->config.num_hidden_layers, language->kv_heads,
-                              language->head_dim, gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
-        .activations =
-            seen.peak + kept.peak + stage + gp_mask_picture_bytes(4 * model->masks.grid, width, height),
-        .workspace = backend->workspace_bytes};
+    plan->memory =
+        (gp_memory_plan){.weights = model->weight_bytes,
+                         .converted = model->converted_bytes,
+                         .kv_cache = gp_kv_cache_bytes(
+                             backend, language->config.num_hidden_layers, language->kv_heads,
+                             language->head_dim, gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
+                         .activations = seen.peak + kept.peak + canvas.peak + stage +
+                                        gp_mask_picture_bytes(4 * model->masks.grid, width, height),
+                         .workspace = backend->workspace_bytes};
 }
 
 int64_t gp_plan_context(const gp_config *config) {
@@ -107,12 +110,13 @@ bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, i
                      &limits, division, status);
 }
 
-void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_tokens, gp_arena *arena,
-                  gp_seen_buffers *buffers) {
+void gp_plan_seen(const gp_model *model, int width, int height, int crops, int64_t image_tokens,
+                  gp_arena *arena, gp_seen_buffers *buffers) {
+    size_t tokens = (size_t)image_tokens * (size_t)model->config.language.hidden_size;
+    size_t features = gp_vision_features(&model->vision, 1 + crops);
     gp_grounding_layout_maps(&model->grounding, arena, &buffers->maps);
     buffers->source = gp_arena_take(arena, (size_t)width * (size_t)height, 3);
-    buffers->image_tokens = gp_arena_take(
-        arena, (size_t)image_tokens * (size_t)model->config.language.hidden_size, sizeof(float));
+    buffers->image_tokens = gp_arena_take(arena, features > tokens ? features : tokens, sizeof(float));
 }
 
 void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, int height, int max_new_tokens,
@@ -122,15 +126,12 @@ void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, i
     gp_drawing_layout(backend, 4 * model->masks.grid, width, height, arena, &buffers->drawing);
 }
 
-void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,
-                     const gp_division *division, gp_arena *arena, gp_picture_buffers *buffers) {
-    buffers->canvas =
-        gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
-    size_t mark = gp_arena_mark(arena);
-    buffers->scratch =
-        gp_arena_take(arena, gp_resize_rgb_scratch(width, height, division->width, division->height), 1);
-    gp_arena_rewind(arena, mark); /* the canvas is made before the encoder begins */
-    gp_vision_layout(&model->vision, backend, division->rows, division->columns, arena, &buffers->vision);
+uint8_t *gp_plan_canvas(const gp_division *division, gp_arena *arena) {
+    return gp_arena_take(arena, (size_t)division->canvas_width * (size_t)division->canvas_height, 3);
+}
+
+uint8_t *gp_plan_resize(int width, int height, const gp_division *division, gp_arena *arena) {
+    return gp_arena_take(arena, gp_resize_rgb_scratch(width, height, division->width, division->height), 1);
 }
 
 void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
@@ -144,21 +145,21 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
 }
 
 size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
-                     const gp_division *division, int64_t rows, int sequences, int masks) {
-    gp_arena stages[4] = {{0}};
+                     const gp_division *division, int64_t rows, int requests, int64_t masks) {
+    gp_arena stages[6] = {{0}};
     size_t largest = 0;
-    gp_plan_picture(model, backend, width, height, division, &stages[0], &(gp_picture_buffers){0});
-    gp_plan_batch(model, backend, rows, sequences, &stages[1], &(gp_batch_buffers){0});
-    gp_grounding_layout(&model->grounding, backend, width, height, &stages[2], &(gp_grounding_buffers){0});
-    gp_plan_masks(model, backend, masks, &stages[3], &(gp_mask_buffers){0});
+    int views = gp_vision_views(division->rows, division->columns) *
+                (requests < GP_VISION_PICTURES ? requests : GP_VISION_PICTURES);
+    gp_plan_resize(width, height, division, &stages[0]);
+    gp_vision_layout(&model->vision, backend, views < GP_VIEW_BATCH ? views : GP_VIEW_BATCH, &stages[1],
+                     &(gp_vision_buffers){0});
+    gp_vision_layout_merge(&model->vision, backend, division->image_tokens, &stages[2],
+                           &(gp_vision_merge_buffers){0});
+    gp_plan_batch(model, backend, rows, requests, &stages[3], &(gp_batch_buffers){0});
+    gp_grounding_layout(&model->grounding, backend, width, height, &stages[4], &(gp_grounding_buffers){0});
+    gp_mask_layout(&model->masks, backend, masks < GP_MASK_BATCH ? (int)masks : GP_MASK_BATCH, &stages[5],
+                   &(gp_mask_buffers){0});
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (stages[i].peak > largest) largest = stages[i].peak;
     return largest;
-}
-
-int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,
-                  gp_mask_buffers *buffers) {
-    int batch = masks < GP_MASK_BATCH ? masks : GP_MASK_BATCH;
-    gp_mask_layout(&model->masks, backend, batch, arena, buffers);
-    return batch;
 }

@@ -11,6 +11,8 @@
 enum {
     GP_PREFILL_ROWS = 1024, /* of prompts that go through the layers together: memory, not results, depends
                                on it */
+    GP_VISION_PICTURES = 2, /* in the vision encoder at the same time: with two, the next one's views fill the
+                               batches that the first one leaves room in; none has fewer than two */
     GP_CROPS_DEFAULT = 9,
     GP_NEW_TOKENS_DEFAULT = 300,
     GP_TEXT_TOKENS_DEFAULT = 64,
@@ -39,13 +41,13 @@ bool gp_plan_open_model(const char *folder, gp_backend *backend, gp_split split,
 typedef struct gp_seen_buffers {
     gp_grounding_maps maps;
     uint8_t *source;     /* [height, width, 3] */
-    float *image_tokens; /* [image tokens, hidden] */
+    float *image_tokens; /* [image tokens, hidden]; before they are known, the features of vision */
 } gp_seen_buffers;
 
-/** The image tokens, whose number may change between questions, come last: the others stay in their places.
- */
-void gp_plan_seen(const gp_model *model, int width, int height, int64_t image_tokens, gp_arena *arena,
-                  gp_seen_buffers *buffers);
+/** For a picture of so many crops. The image tokens, whose number may change between questions, come last:
+ * the others stay in their places. */
+void gp_plan_seen(const gp_model *model, int width, int height, int crops, int64_t image_tokens,
+                  gp_arena *arena, gp_seen_buffers *buffers);
 
 /** The other buffers that live from stage to stage, backend memory. */
 typedef struct gp_kept_buffers {
@@ -56,14 +58,11 @@ typedef struct gp_kept_buffers {
 void gp_plan_kept(const gp_model *model, const gp_backend *backend, int width, int height, int max_new_tokens,
                   gp_arena *arena, gp_kept_buffers *buffers);
 
-/** The buffers of preparation and vision: the divided picture; the encoder's stand beside it. */
-typedef struct gp_picture_buffers {
-    uint8_t *canvas, *scratch;
-    gp_vision_buffers vision;
-} gp_picture_buffers;
+/** The divided picture, which lives as long as vision looks at it: [canvas_height, canvas_width, 3]. */
+uint8_t *gp_plan_canvas(const gp_division *division, gp_arena *arena);
 
-void gp_plan_picture(const gp_model *model, const gp_backend *backend, int width, int height,
-                     const gp_division *division, gp_arena *arena, gp_picture_buffers *buffers);
+/** Scratch of making it from a picture of width × height. */
+uint8_t *gp_plan_resize(int width, int height, const gp_division *division, gp_arena *arena);
 
 /** The buffers of one pass through the language model. */
 typedef struct gp_batch_buffers {
@@ -78,12 +77,8 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
                    gp_arena *arena, gp_batch_buffers *buffers);
 
 /**
- * Bytes of the arena that stages share: the largest of preparation with vision for such a picture, a pass of
- * so many rows and sequences, grounding, and an answer of so many masks.
+ * Bytes of the arena that stages share: the largest of preparation and vision for such pictures, of as many
+ * requests, a pass of so many rows and as many sequences, grounding, and so many masks.
  */
 size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
-                     const gp_division *division, int64_t rows, int sequences, int masks);
-
-/** Masks of an answer that are decoded together, and the decoder's buffers for them. */
-int gp_plan_masks(const gp_model *model, const gp_backend *backend, int masks, gp_arena *arena,
-                  gp_mask_buffers *buffers);
+                     const gp_division *division, int64_t rows, int requests, int64_t masks);

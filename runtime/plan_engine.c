@@ -58,7 +58,7 @@ static bool add_up(const gp_model *model, const gp_backend *backend, const gp_en
                                       language->head_dim, reserve.pages),
         .requests_bytes = (uint64_t)reserve.requests * gp_reserve_request_bytes(&reserve),
         .sessions_bytes = (uint64_t)reserve.limits.sessions * gp_reserve_session_bytes(&reserve),
-        .stage = reserve.stage,
+        .stage = reserve.stage + (uint64_t)gp_reserve_canvases(&reserve) * reserve.canvas,
         .workspace = backend->workspace_bytes,
         .others = options->device == GP_DEVICE_CUDA ? CUDA_OTHERS : 0};
     plan->total = plan->weights + plan->converted + plan->kv_cache + plan->requests_bytes +

@@ -1,16 +1,12 @@
 #include "kernels/base/clock.h"
 #include "kernels/base/memory.h"
-#include "runtime/answer.h"
 #include "runtime/request_state.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company company);
-static gp_outcome see(gp_request_state *s);
-static gp_outcome ground(gp_request_state *s);
-static gp_outcome draw(gp_request_state *s);
-static void find_phrases(gp_request_state *s);
+static bool divide_picture(gp_request_state *s, gp_arena *canvas);
 static void report_result(gp_request_state *s);
 static void release(gp_request_state *s);
 
@@ -34,30 +30,29 @@ void gp_request_stop(gp_request_state *s, gp_outcome outcome) {
     s->outcome = outcome;
 }
 
+void gp_requests_fail(gp_request_state *const *requests, int count, const gp_status *status) {
+    for (int i = 0; i < count; i++) {
+        gp_fail(&requests[i]->status, "%s", gp_failed(status) ? status->message : "out of memory");
+        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
+    }
+}
+
 gp_outcome gp_request_start(gp_request_state *s, gp_place *place, gp_company company) {
     gp_request_begin(s, GP_STAGE_PREPARE);
     gp_outcome end = prepare(s, place, company);
-    if (end == GP_OUTCOME_WAITS || end == GP_OUTCOME_WAITS_FOR_MATES) {
+    if (end == GP_OUTCOME_WAITS || end == GP_OUTCOME_WAITS_FOR_VISION || end == GP_OUTCOME_WAITS_FOR_MATES) {
         gp_request_begin(s, GP_STAGE_COUNT); /* waiting is no work on it */
         return end;
     }
-    if (end == GP_OUTCOME_DONE) end = see(s);
+    if (end == GP_OUTCOME_DONE && !s->keep->tokens_known && !divide_picture(s, company.canvas))
+        end = GP_OUTCOME_FAILED;
     if (end != GP_OUTCOME_DONE) {
         gp_request_stop(s, end);
         return end;
     }
-    gp_request_begin(s, GP_STAGE_PREFILL);
-    s->phase = GP_PHASE_PREFILL;
+    gp_request_begin(s, s->keep->tokens_known ? GP_STAGE_PREFILL : GP_STAGE_VISION);
+    s->phase = s->keep->tokens_known ? GP_PHASE_PREFILL : GP_PHASE_VISION;
     return end;
-}
-
-void gp_request_draw(gp_request_state *s) {
-    gp_outcome end = GP_OUTCOME_DONE;
-    find_phrases(s);
-    /* Without masks the grounding branch is not run: an observer sees its input alone. */
-    if (s->seg_count > 0 || s->run->observer != NULL) end = ground(s);
-    if (end == GP_OUTCOME_DONE && s->seg_count > 0) end = draw(s);
-    gp_request_stop(s, end);
 }
 
 gp_event_type gp_request_close(gp_request_state *s) {
@@ -87,7 +82,7 @@ gp_event_type gp_request_close(gp_request_state *s) {
 /* ---- prepare: prompt, division, memory ------------------------------------------------------------------
  */
 
-static bool divide_picture(gp_request_state *s) {
+static bool plan_division(gp_request_state *s) {
     const gp_request_options *options = s->options;
     const gp_config *config = &s->model->config;
     int64_t text = (int64_t)(s->prompt.before.count + s->prompt.after.count);
@@ -130,7 +125,7 @@ static bool ask(gp_request_state *s) {
     s->asked = gp_prompt_build(s->model->tokenizer, options->prompt, options->history, options->history_count,
                                &s->prompt, &s->status) &&
                gp_reserve_admits(s->run->reserve, options, s->max_new_tokens, &s->prompt, &s->status) &&
-               divide_picture(s);
+               plan_division(s);
     return s->asked;
 }
 
@@ -141,7 +136,8 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
     int64_t tokens = (int64_t)s->prompt_tokens + s->max_new_tokens;
     int64_t common = gp_kept_common(&s->keep->last, &s->prompt, &s->division);
     int32_t pages = gp_pages_for(tokens), missing = gp_kept_missing_pages(s->keep, common, tokens);
-    if (company.prefilling && common < (int64_t)s->prompt.before.count + s->division.image_tokens)
+    if (company.prefilling &&
+        (!s->keep->tokens_known || common < (int64_t)s->prompt.before.count + s->division.image_tokens))
         return GP_OUTCOME_WAITS_FOR_MATES;
     if (cache->page_limit > 0 && pages > cache->page_limit) {
         gp_fail(&s->status, "%lld positions need %d pages of keys and values; there are %d",
@@ -152,17 +148,10 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
         !gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers, language->kv_heads,
                           language->head_dim, missing, s->run->mirror, &s->status))
         return GP_OUTCOME_FAILED;
-    if (!gp_kv_cache_provide(cache, missing, &s->status)) {
-        if (!company.alone) {
-            gp_status_clear(&s->status);
-            return GP_OUTCOME_WAITS;
-        }
-        if (!gp_failed(&s->status))
-            gp_fail(&s->status,
-                    "%lld positions need %d more pages of keys and values; %d of %d are free, sessions hold "
-                    "the others",
-                    (long long)tokens, missing, cache->free_count, cache->page_limit);
-        return GP_OUTCOME_FAILED;
+    while (!gp_kv_cache_provide(cache, missing, &s->status)) {
+        if (company.alone && !gp_keep_take_pages(s->run->sessions, s->keep)) return GP_OUTCOME_FAILED;
+        gp_status_clear(&s->status);
+        if (!company.alone) return GP_OUTCOME_WAITS;
     }
     if (!gp_kept_begin(s->sequence, s->keep, cache, common, tokens, &s->status)) return GP_OUTCOME_FAILED;
     s->began = true;
@@ -178,6 +167,8 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
     if (s->run->ranks != NULL && !gp_ranks_check(s->run->ranks, &s->status)) return GP_OUTCOME_FAILED;
     if (!s->asked && !ask(s)) return GP_OUTCOME_FAILED;
     if (!gp_keep_admits(s->keep, &s->division)) return GP_OUTCOME_WAITS_FOR_MATES;
+    if (company.canvas == NULL && !gp_keep_knows_tokens(s->keep, &s->division))
+        return GP_OUTCOME_WAITS_FOR_VISION;
     if (!gp_keep_prepare_picture(s->keep, s->model, width, height, &s->division, &s->status))
         return GP_OUTCOME_FAILED;
     gp_outcome begun = begin_sequence(s, company);
@@ -204,128 +195,37 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
     return gp_request_step(s, 1, 1) ? GP_OUTCOME_DONE : GP_OUTCOME_CANCELLED;
 }
 
-/* ---- vision ---------------------------------------------------------------------------------------------
- */
-
-static gp_outcome see(gp_request_state *s) {
+/** The picture resized onto the canvas, for vision to look at. */
+static bool divide_picture(gp_request_state *s, gp_arena *canvas) {
     const gp_division *division = &s->division;
-    gp_arena measure = {0}, *arena = s->run->stage;
-    gp_picture_buffers buffers;
-    int width = s->options->image.width, height = s->options->image.height;
-    if (s->keep->tokens_known) {
-        gp_request_begin(s, GP_STAGE_VISION);
-        return GP_OUTCOME_DONE;
-    }
-    gp_plan_picture(s->model, s->backend, width, height, division, &measure, &buffers);
-    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
-    gp_plan_picture(s->model, s->backend, width, height, division, arena, &buffers);
-    s->backend->ops->resize_rgb(s->backend, &(gp_resize_rgb){.source = s->keep->seen.source,
-                                                             .source_width = width,
-                                                             .source_height = height,
-                                                             .source_stride = 3 * (size_t)width,
-                                                             .width = division->width,
-                                                             .height = division->height,
-                                                             .vertical_first = division->transposed,
-                                                             .canvas_width = division->canvas_width,
-                                                             .canvas_height = division->canvas_height,
-                                                             .scratch = buffers.scratch,
-                                                             .canvas = buffers.canvas});
-    gp_observe_divided(s->run->observer, s->backend, buffers.canvas, division->canvas_width,
-                       division->canvas_height, division->columns, division->rows);
-    gp_request_begin(s, GP_STAGE_VISION);
-    s->looked = true;
-    gp_vision_input input = {buffers.canvas, division->rows, division->columns};
-    if (!gp_vision_encode(&s->model->vision, s->backend, &input, &buffers.vision, s->run->observer,
-                          gp_request_step, s, s->keep->seen.image_tokens))
-        return GP_OUTCOME_CANCELLED;
-    s->keep->tokens_known = true;
-    return GP_OUTCOME_DONE;
-}
-
-/* ---- phrases and masks
- * --------------------------------------------------------------------------------------- */
-
-/** The phrases of the whole text, with texts of their own. Out of memory, those that found room. */
-static void find_phrases(gp_request_state *s) {
-    const char *text = gp_text_stream_text(s->stream);
-    if (s->seg_count == 0) return;
-    s->phrases = gp_allocate_zeroed((size_t)s->seg_count, sizeof *s->phrases);
-    if (s->phrases == NULL) return;
-    size_t found = gp_find_phrases(text, s->phrases, (size_t)s->seg_count);
-    if (found > (size_t)s->seg_count) found = (size_t)s->seg_count;
-    for (; s->phrase_count < found; s->phrase_count++) {
-        gp_phrase *phrase = &s->phrases[s->phrase_count];
-        size_t length = phrase->byte_end - phrase->byte_begin;
-        char *copy = gp_allocate(length + 1);
-        if (copy == NULL) return;
-        memcpy(copy, text + phrase->byte_begin, length);
-        copy[length] = '\0';
-        phrase->text = copy;
-    }
-}
-
-static gp_outcome ground(gp_request_state *s) {
-    const gp_image *image = &s->options->image;
-    gp_grounding_buffers buffers;
-    gp_arena measure = {0};
-    gp_request_begin(s, GP_STAGE_GROUNDING);
-    if (s->keep->maps_known) return GP_OUTCOME_DONE;
-    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height, &measure, &buffers);
-    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
-    gp_grounding_layout(&s->model->grounding, s->backend, image->width, image->height, s->run->stage,
-                        &buffers);
-    if (s->seg_count == 0) {
-        gp_grounding_view(&s->model->grounding, s->backend, s->keep->seen.source, image->width, image->height,
-                          3 * (size_t)image->width, &buffers, s->run->observer);
-        return GP_OUTCOME_DONE;
-    }
-    s->keep->maps_known = gp_grounding_encode(&s->model->grounding, s->backend, s->keep->seen.source,
-                                              image->width, image->height, 3 * (size_t)image->width, &buffers,
-                                              s->run->observer, gp_request_step, s, &s->keep->seen.maps);
-    return s->keep->maps_known ? GP_OUTCOME_DONE : GP_OUTCOME_CANCELLED;
-}
-
-/** One mask of a decoded batch to the caller. */
-static void draw_mask(gp_request_state *s, const gp_mask_buffers *buffers, int in_batch, int index) {
-    const gp_ops *ops = s->backend->ops;
-    int side = 4 * s->model->masks.grid;
-    gp_mask mask = {.index = index};
-    int32_t chosen;
-    ops->download(s->backend, &chosen, buffers->chosen + in_batch, sizeof chosen);
-    ops->download(s->backend, &mask.stability, buffers->stability + in_batch, sizeof mask.stability);
-    ops->download(s->backend, &mask.score, buffers->iou + in_batch * GP_MASK_TOKENS + chosen,
-                  sizeof mask.score);
-    mask.chosen = chosen;
-    const float *logits = buffers->logits + (int64_t)(in_batch * GP_MASK_TOKENS + chosen) * side * side;
-    gp_observe(s->run->observer, s->backend, "mask_logits", logits, (int64_t)index * side, side, side);
-    gp_mask_picture_draw(&s->picture, s->backend, logits, &s->kept.drawing, &mask);
-    for (size_t i = 0; i < s->phrase_count; i++)
-        if (s->phrases[i].mask == index) mask.phrase = &s->phrases[i];
-    s->options->on_event(s->options->user, &(gp_event){.type = GP_EVENT_MASK, .mask = mask});
-}
-
-static gp_outcome draw(gp_request_state *s) {
-    gp_mask_buffers buffers;
-    gp_arena measure = {0};
-    int hidden = s->model->config.language.hidden_size;
-    gp_request_begin(s, GP_STAGE_MASKS);
-    if (!gp_mask_picture_open(&s->picture, 4 * s->model->masks.grid, s->options->image.width,
-                              s->options->image.height, &s->status))
-        return GP_OUTCOME_FAILED;
-    int batch = gp_plan_masks(s->model, s->backend, s->seg_count, &measure, &buffers);
-    if (!gp_run_use_stage(s->run, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
-    gp_plan_masks(s->model, s->backend, s->seg_count, s->run->stage, &buffers);
-    gp_observe(s->run->observer, s->backend, "seg_hidden", s->kept.seg_hidden, 0, s->seg_count, hidden);
-    for (int first = 0; first < s->seg_count; first += batch) {
-        int count = s->seg_count - first < batch ? s->seg_count - first : batch;
-        gp_mask_decode(&s->model->masks, s->backend, s->kept.seg_hidden + (int64_t)first * hidden, count,
-                       first, &s->keep->seen.maps, &buffers, s->run->observer);
-        for (int i = 0; i < count; i++) {
-            draw_mask(s, &buffers, i, first + i);
-            if (!gp_request_step(s, first + i + 1, s->seg_count)) return GP_OUTCOME_CANCELLED;
-        }
-    }
-    return GP_OUTCOME_DONE;
+    gp_arena measure = {0}, scratch = {0};
+    const int width = s->options->image.width, height = s->options->image.height;
+    gp_plan_canvas(division, &measure);
+    gp_plan_resize(width, height, division, &scratch);
+    if (!gp_arena_renew(canvas, s->backend, measure.peak, &s->status) ||
+        !gp_run_use_stage(s->run, scratch.peak, &s, 1))
+        return false;
+    uint8_t *pixels = gp_plan_canvas(division, canvas);
+    s->canvas = canvas;
+    s->picture = (gp_vision_picture){.canvas = pixels,
+                                     .rows = division->rows,
+                                     .columns = division->columns,
+                                     .features = s->keep->seen.image_tokens};
+    s->backend->ops->resize_rgb(
+        s->backend, &(gp_resize_rgb){.source = s->keep->seen.source,
+                                     .source_width = width,
+                                     .source_height = height,
+                                     .source_stride = 3 * (size_t)width,
+                                     .width = division->width,
+                                     .height = division->height,
+                                     .vertical_first = division->transposed,
+                                     .canvas_width = division->canvas_width,
+                                     .canvas_height = division->canvas_height,
+                                     .scratch = gp_plan_resize(width, height, division, s->run->stage),
+                                     .canvas = pixels});
+    gp_observe_divided(s->run->observer, s->backend, pixels, division->canvas_width, division->canvas_height,
+                       division->columns, division->rows);
+    return true;
 }
 
 /* ---- result, time, memory -------------------------------------------------------------------------------
@@ -333,6 +233,8 @@ static gp_outcome draw(gp_request_state *s) {
 
 static void report_result(gp_request_state *s) {
     const gp_kv_cache *cache = s->run->cache;
+    uint64_t canvases = 0;
+    for (int i = 0; i < GP_VISION_PICTURES; i++) canvases += s->run->canvases[i].capacity;
     gp_result result = {
         .text = gp_text_stream_text(s->stream),
         .token_ids = s->ids,
@@ -347,8 +249,8 @@ static void report_result(gp_request_state *s) {
         .memory = {.weights = s->model->weight_bytes,
                    .converted = s->model->converted_bytes,
                    .kv_cache = (uint64_t)cache->layers * (uint64_t)cache->page_count * cache->page_bytes,
-                   .activations = s->keep->arena.capacity + s->kept_bytes + s->run->stage->capacity +
-                                  s->picture.arena.capacity,
+                   .activations = s->keep->arena.capacity + s->kept_bytes + canvases +
+                                  s->run->stage->capacity + s->mask.arena.capacity,
                    .workspace = s->backend->workspace_bytes},
     };
     memcpy(result.seconds, s->seconds, sizeof result.seconds);
@@ -360,7 +262,7 @@ static void release(gp_request_state *s) {
     gp_text_stream_close(s->stream);
     for (size_t i = 0; i < s->phrase_count; i++) gp_free((char *)s->phrases[i].text);
     gp_free(s->phrases);
-    gp_mask_picture_close(&s->picture);
+    gp_mask_picture_close(&s->mask);
     gp_free(s->ids);
     gp_status_clear(&s->status);
     gp_free(s);
@@ -381,9 +283,17 @@ bool gp_request_step(void *user, int done, int total) {
     return true;
 }
 
-bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
+bool gp_run_reserve_stage(const gp_run *run, size_t bytes, gp_status *status) {
     return gp_arena_renew(run->stage, run->model->backend, bytes, status) &&
            (run->ranks == NULL || gp_ranks_use_stage(run->ranks, run->stage->capacity, status));
+}
+
+bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *requests, int count) {
+    gp_status status = {0};
+    bool done = gp_run_reserve_stage(run, bytes, &status);
+    if (!done) gp_requests_fail(requests, count, &status);
+    gp_status_clear(&status);
+    return done;
 }
 
 bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status) {

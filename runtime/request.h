@@ -1,6 +1,6 @@
 /**
- * One request from picture to masks, on the engine's thread: the stages that are its own, their memory, and
- * the events that come of them.
+ * One request from picture to masks, on the engine's thread: what is its own of that, its preparation, its
+ * memory and the events that come of it.
  */
 #pragma once
 
@@ -34,6 +34,9 @@ typedef struct gp_run {
     const gp_model *model;
     gp_kv_cache *cache;          /* everybody's keys and values */
     gp_arena *stage;             /* what one stage needs, whosever it is */
+    gp_arena *canvases;          /* [GP_VISION_PICTURES], the divided pictures that are in vision */
+    gp_keep *sessions;           /* keeps of those that were asked something, in any order */
+    int groundings;              /* pictures that are encoded for masks in a round, at most */
     const gp_reserve *reserve;   /* what the memory is planned for */
     gp_ranks *ranks;             /* NULL: the model is whole, on one device */
     const gp_kv_mirror *mirror;  /* of the ranks; NULL likewise */
@@ -49,8 +52,9 @@ typedef enum gp_outcome {
     GP_OUTCOME_DONE,
     GP_OUTCOME_FAILED,
     GP_OUTCOME_CANCELLED,
-    GP_OUTCOME_WAITS,           /* for pages, which any request may give back */
-    GP_OUTCOME_WAITS_FOR_MATES, /* for other requests of its session */
+    GP_OUTCOME_WAITS,            /* for pages, which any request may give back */
+    GP_OUTCOME_WAITS_FOR_VISION, /* for a picture in vision to be through */
+    GP_OUTCOME_WAITS_FOR_MATES,  /* for other requests of its session */
 } gp_outcome;
 
 /** A request that nothing has been done for. `keep` is its session's, NULL without one. NULL when memory is
@@ -59,25 +63,27 @@ gp_request_state *gp_request_open(const gp_run *run, gp_question *question, gp_p
 
 /** What else runs, for a request that is to start. */
 typedef struct gp_company {
-    bool alone;      /* nobody else holds pages that will come free */
-    bool prefilling; /* the prompt of another request of the session is on its way, and may have what this one
-                        begins with */
+    bool alone;       /* nobody else holds pages that will come free */
+    bool prefilling;  /* the picture or the prompt of another request of the session is on its way, and may
+                         have  what this one begins with */
+    gp_arena *canvas; /* for its divided picture; NULL: as many are in vision as may be */
 } gp_company;
 
 /**
- * Phase START: preparation and vision. Where it has to wait for others (GP_OUTCOME_WAITS: for pages;
- * GP_OUTCOME_WAITS_FOR_MATES: for another division of the picture to be done with, or for the beginning that
- * a prompt of the session will have computed), its phase stays, and it is to be called again in a later
- * round; buffers may be there already.
+ * Phase START: preparation. Where it has to wait for others (GP_OUTCOME_WAITS: for pages;
+ * GP_OUTCOME_WAITS_FOR_VISION: for a canvas; GP_OUTCOME_WAITS_FOR_MATES: for another division of the picture
+ * to be done with, or for the beginning that a prompt of the session will have computed), its phase stays,
+ * and it is to be called again in a later round; buffers may be there already.
  */
 gp_outcome gp_request_start(gp_request_state *s, gp_place *place, gp_company company);
-
-/** Phase MASKS: grounding and masks. */
-void gp_request_draw(gp_request_state *s);
 
 /** Phase OVER, after the device was waited for: sends the final event and frees. Returns that event's type.
  */
 gp_event_type gp_request_close(gp_request_state *s);
 
-/** Empties the stage arena, which then holds at least `bytes`. */
-bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status);
+/** Empties the stage arena, which then holds at least `bytes`, for a pass of these requests; they fail where
+ * there is no memory for it. */
+bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *requests, int count);
+
+/** The same for nobody's requests; on all ranks. */
+bool gp_run_reserve_stage(const gp_run *run, size_t bytes, gp_status *status);

@@ -1,15 +1,16 @@
-/** A request under way, as its stages share it. request.c has the stages that are a request's own, batch.c
- * those of the language model, which requests go through together; scheduler.c says whose turn it is. */
+/** A request under way, as its stages share it. request.c begins and ends it, batch.c, batch_vision.c and
+ * batch_masks.c have the stages that requests go through together; scheduler.c says whose turn it is. */
 #pragma once
 
 #include "runtime/request.h"
 
 /** What comes next for a request. */
 typedef enum gp_phase {
-    GP_PHASE_START,   /* pages for its sequence, preparation, vision */
+    GP_PHASE_START,   /* pages for its sequence, preparation */
+    GP_PHASE_VISION,  /* views of its picture from picture.encoded on */
     GP_PHASE_PREFILL, /* prompt rows from sequence->id_count on */
     GP_PHASE_DECODE,  /* the last id is to be put through the model */
-    GP_PHASE_MASKS,   /* the text is whole: grounding, masks */
+    GP_PHASE_MASKS,   /* the text is whole: grounding, masks from `drawn` on */
     GP_PHASE_OVER,    /* ended as `outcome` says; the final event is to come */
 } gp_phase;
 
@@ -42,10 +43,13 @@ struct gp_request_state {
     bool asked;                 /* the prompt is built and the picture divided */
     bool began;                 /* so is the sequence: keep->running counts it */
     bool prepared;              /* all memory is there */
-    bool looked;                /* the vision encoder was at work for it */
     uint64_t forgotten;         /* keep->forgotten when the sequence began */
 
-    gp_mask_picture picture; /* one mask for the caller */
+    gp_arena *canvas;          /* of the divided picture, while it is in vision */
+    gp_vision_picture picture; /* likewise */
+    bool ended;                /* the text is whole, its phrases are found */
+    int drawn;                 /* masks that the caller has */
+    gp_mask_picture mask;      /* one mask for the caller */
 };
 
 /** Ends the current stage's clock and starts the next one's. */
@@ -57,3 +61,6 @@ bool gp_request_step(void *user, int done, int total);
 
 /** The request is over with that outcome. */
 void gp_request_stop(gp_request_state *s, gp_outcome outcome);
+
+/** All these requests have failed, as the status says. */
+void gp_requests_fail(gp_request_state *const *requests, int count, const gp_status *status);

@@ -109,13 +109,17 @@ static void count_crops(void *user, const gp_division *division) {
     if (division->image_tokens > reserve->image_tokens) reserve->image_tokens = division->image_tokens;
     if (division->columns * division->rows > reserve->crops)
         reserve->crops = division->columns * division->rows;
+    gp_arena canvas = {0};
+    gp_plan_canvas(division, &canvas);
+    if (canvas.peak > reserve->canvas) reserve->canvas = canvas.peak;
 }
 
 static void measure_stage(void *user, const gp_division *division) {
     const sizing *s = user;
     const gp_limits *limits = &s->reserve->limits;
-    size_t bytes = gp_plan_stage(s->model, s->backend, limits->width, limits->height, division, s->rows,
-                                 s->reserve->requests, limits->max_new_tokens);
+    size_t bytes =
+        gp_plan_stage(s->model, s->backend, limits->width, limits->height, division, s->rows,
+                      s->reserve->requests, (int64_t)s->reserve->requests * limits->max_new_tokens);
     if (bytes > s->reserve->stage) s->reserve->stage = bytes;
 }
 
@@ -146,12 +150,17 @@ static bool measure(const gp_model *model, const gp_backend *backend, int64_t pa
             status, "%lld tokens of keys and values: the largest request has %lld, and %lld are possible",
             (long long)(pages * GP_PAGE_TOKENS), (long long)context, (long long)(PAGES_MAX * GP_PAGE_TOKENS));
     reserve->pages = (int32_t)pages;
-    gp_plan_seen(model, limits->width, limits->height, reserve->image_tokens, &seen, &(gp_seen_buffers){0});
+    gp_plan_seen(model, limits->width, limits->height, reserve->crops, reserve->image_tokens, &seen,
+                 &(gp_seen_buffers){0});
     gp_plan_kept(model, backend, limits->width, limits->height, limits->max_new_tokens, &kept,
                  &(gp_kept_buffers){0});
     reserve->seen = seen.peak;
     reserve->kept = kept.peak;
     return true;
+}
+
+int gp_reserve_canvases(const gp_reserve *reserve) {
+    return reserve->requests < GP_VISION_PICTURES ? reserve->requests : GP_VISION_PICTURES;
 }
 
 uint64_t gp_reserve_table_bytes(const gp_reserve *reserve) {

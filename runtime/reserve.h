@@ -18,6 +18,7 @@ typedef struct gp_reserve {
     int32_t table_pages;  /* that a sequence's table has room for; 0: as many as it needs */
     size_t seen;          /* bytes of a keep's arena */
     size_t kept;          /* of a place's */
+    size_t canvas;        /* of each of gp_reserve_canvases' */
     size_t stage;         /* of the one that stages share */
 } gp_reserve;
 
@@ -28,6 +29,9 @@ bool gp_reserve_check(const gp_engine_options *options, gp_status *status);
  * the largest. */
 bool gp_reserve_measure(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
                         gp_reserve *reserve, gp_status *status);
+
+/** Pictures that may be in vision at the same time, planned or not. */
+int gp_reserve_canvases(const gp_reserve *reserve);
 
 /** What a reserve comes to, beside the KV cache's pages. */
 uint64_t gp_reserve_table_bytes(const gp_reserve *reserve);

@@ -4,14 +4,16 @@
 #include "runtime/batch.h"
 
 /** All memory of requests and sessions, where it is planned. */
-static bool reserve_all(gp_scheduler *scheduler, gp_status *status) {
+static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status *status) {
     const gp_reserve *reserve = &scheduler->reserve;
     gp_kv_cache *cache = &scheduler->cache;
     const int sessions = reserve->limits.sessions;
     if (reserve->limits.width == 0) return true;
     scheduler->spare = gp_allocate_zeroed((size_t)sessions, sizeof *scheduler->spare);
     if (scheduler->spare == NULL) return gp_fail(status, "no memory for %d sessions", sessions);
-    bool done = gp_run_use_stage(&scheduler->run, reserve->stage, status);
+    bool done = gp_run_reserve_stage(&scheduler->run, reserve->stage, status);
+    for (int i = 0; i < gp_reserve_canvases(reserve) && done; i++)
+        done = gp_arena_renew(&scheduler->canvases[i], backend, reserve->canvas, status);
     for (int i = 0; i < scheduler->limit && done; i++)
         done = gp_place_reserve(&scheduler->places[i], cache, reserve, status);
     for (int i = 0; i < sessions && done; i++) {
@@ -37,6 +39,8 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks 
     scheduler->run = (gp_run){.model = model,
                               .cache = &scheduler->cache,
                               .stage = &scheduler->stage,
+                              .canvases = scheduler->canvases,
+                              .groundings = 1,
                               .reserve = &scheduler->reserve,
                               .ranks = ranks};
     if (ranks != NULL) {
@@ -53,7 +57,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks 
                                 language->kv_heads, language->head_dim, pages, scheduler->run.mirror, status);
         scheduler->cache.page_limit = pages;
     }
-    done = done && reserve_all(scheduler, status);
+    done = done && reserve_all(scheduler, model->backend, status);
     if (!done) gp_scheduler_close(scheduler);
     return done;
 }
@@ -68,7 +72,24 @@ bool gp_scheduler_lend(gp_scheduler *scheduler, gp_keep *keep, gp_status *status
     return true;
 }
 
+/** A question of the session came, or ended. */
+static void use(gp_scheduler *scheduler, gp_keep *keep) {
+    gp_keep **sessions = &scheduler->run.sessions;
+    if (keep->used == 0) {
+        keep->next = *sessions;
+        *sessions = keep;
+    }
+    keep->used = ++scheduler->uses;
+}
+
 void gp_scheduler_take_back(gp_scheduler *scheduler, gp_keep *keep) {
+    for (gp_keep **link = &scheduler->run.sessions; *link != NULL; link = &(*link)->next)
+        if (*link == keep) {
+            *link = keep->next;
+            break;
+        }
+    keep->next = NULL;
+    keep->used = 0;
     if (scheduler->spare == NULL) {
         gp_keep_close(keep, scheduler->run.model->backend);
         return;
@@ -85,6 +106,7 @@ void gp_scheduler_close(gp_scheduler *scheduler) {
         gp_place_close(&scheduler->places[i], backend);
     for (int i = 0; i < scheduler->spare_count; i++) gp_keep_close(&scheduler->spare[i], backend);
     backend->ops->release(backend, scheduler->stage.block);
+    for (int i = 0; i < GP_VISION_PICTURES; i++) backend->ops->release(backend, scheduler->canvases[i].block);
     if (scheduler->cache.backend != NULL) gp_kv_cache_close(&scheduler->cache);
     gp_free(scheduler->places);
     gp_free(scheduler->taken);
@@ -98,6 +120,7 @@ bool gp_scheduler_add(gp_scheduler *scheduler, gp_question *question, gp_keep *k
     while (scheduler->taken[place]) place++;
     gp_request_state *state = gp_request_open(&scheduler->run, question, &scheduler->places[place], keep);
     if (state == NULL) return false;
+    if (keep != NULL) use(scheduler, keep);
     scheduler->taken[place] = true;
     scheduler->running[scheduler->count++] = (gp_running){state, &scheduler->places[place], owner};
     return true;
@@ -123,10 +146,12 @@ static void close_ended(gp_scheduler *scheduler, void (*ended)(void *user, void 
     int kept = 0;
     for (int i = 0; i < scheduler->count; i++) {
         gp_running one = scheduler->running[i];
+        gp_keep *keep = one.state->keep;
         if (one.state->phase != GP_PHASE_OVER) {
             scheduler->running[kept++] = one;
             continue;
         }
+        if (keep != &one.place->keep) use(scheduler, keep);
         gp_event_type final = gp_request_close(one.state);
         gp_keep_forget(&one.place->keep);
         scheduler->taken[one.place - scheduler->places] = false;
@@ -144,39 +169,42 @@ static bool mate_waits(const gp_scheduler *scheduler, int i) {
     return false;
 }
 
-static gp_company company_of(const gp_scheduler *scheduler, const gp_request_state *s) {
-    gp_company company = {.alone = true};
+/** Where another picture may be divided to; NULL: nowhere, now. */
+static gp_arena *free_canvas(gp_scheduler *scheduler) {
+    for (int i = 0; i < gp_reserve_canvases(&scheduler->reserve); i++) {
+        gp_arena *canvas = &scheduler->canvases[i];
+        bool free = true;
+        for (int k = 0; k < scheduler->count && free; k++) {
+            const gp_request_state *s = scheduler->running[k].state;
+            free = s->phase != GP_PHASE_VISION || s->canvas != canvas;
+        }
+        if (free) return canvas;
+    }
+    return NULL;
+}
+
+static gp_company company_of(gp_scheduler *scheduler, const gp_request_state *s) {
+    gp_company company = {.alone = true, .canvas = free_canvas(scheduler)};
     for (int i = 0; i < scheduler->count; i++) {
         const gp_request_state *other = scheduler->running[i].state;
         if (other == s) continue;
         if (other->began) company.alone = false;
-        if (other->keep == s->keep && other->phase == GP_PHASE_PREFILL) company.prefilling = true;
+        if (other->keep == s->keep && (other->phase == GP_PHASE_VISION || other->phase == GP_PHASE_PREFILL))
+            company.prefilling = true;
     }
     return company;
 }
 
 /**
- * Starts requests in their order, up to the first whose picture had to be looked at: nobody waits for a
- * second picture in this round. Who waits for pages keeps those behind from taking them; who waits for its
- * session keeps that session's behind it alone.
+ * Starts requests in their order. Who waits for pages keeps those behind from taking them; who waits for
+ * vision, those that wait for it too; who waits for its session, that session's.
  */
 static void start_next(gp_scheduler *scheduler) {
     for (int i = 0; i < scheduler->count; i++) {
         gp_request_state *s = scheduler->running[i].state;
         if (s->phase != GP_PHASE_START || mate_waits(scheduler, i)) continue;
-        gp_outcome outcome = gp_request_start(s, scheduler->running[i].place, company_of(scheduler, s));
-        if (outcome == GP_OUTCOME_WAITS || s->looked) return;
-    }
-}
-
-/** All whose answer has no mask, which takes no time, and the first that has. */
-static void draw_next(gp_scheduler *scheduler) {
-    bool drawn = false;
-    for (int i = 0; i < scheduler->count; i++) {
-        gp_request_state *s = scheduler->running[i].state;
-        if (s->phase != GP_PHASE_MASKS || (drawn && s->seg_count > 0)) continue;
-        drawn = drawn || s->seg_count > 0;
-        gp_request_draw(s);
+        if (gp_request_start(s, scheduler->running[i].place, company_of(scheduler, s)) == GP_OUTCOME_WAITS)
+            return;
     }
 }
 
@@ -211,11 +239,14 @@ void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void 
         if (atomic_load(&s->question->cancelled)) gp_request_stop(s, GP_OUTCOME_CANCELLED);
     }
     start_next(scheduler);
-    int count = in_phase(scheduler, GP_PHASE_PREFILL, found);
+    int count = in_phase(scheduler, GP_PHASE_VISION, found);
+    if (count > 0) gp_batch_look(run, found, count);
+    count = in_phase(scheduler, GP_PHASE_PREFILL, found);
     if (count > 0) gp_batch_prefill(run, found, count);
     count = in_phase(scheduler, GP_PHASE_DECODE, found);
     if (count > 0) gp_batch_decode(run, found, count);
-    draw_next(scheduler);
+    count = in_phase(scheduler, GP_PHASE_MASKS, found);
+    if (count > 0) gp_batch_draw(run, found, count);
     wait_for_device(scheduler);
     close_ended(scheduler, ended, user);
 }

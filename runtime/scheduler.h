@@ -1,8 +1,8 @@
 /**
- * Requests that run at the same time, on the engine's thread, a round at a time: requests are started, one
- * picture at most is looked at, prompts and answers go through the language model together, one answer's
- * masks are drawn. So none keeps the others waiting for longer than one picture takes; who came first is
- * first in everything.
+ * Requests that run at the same time, on the engine's thread, a round at a time: requests are started, a
+ * batch of their pictures' views, of their prompts' rows, of their answers' tokens and of their answers'
+ * masks goes through the model (batch.h). A round is bounded, so none keeps the others waiting; who came
+ * first is first in everything.
  */
 #pragma once
 
@@ -20,13 +20,14 @@ typedef struct gp_scheduler {
     gp_kv_mirror mirror;
     gp_run run;
     gp_kv_cache cache;
-    gp_arena stage;
+    gp_arena stage, canvases[GP_VISION_PICTURES];
     gp_place *places;    /* [limit], used from the first on as requests need them */
     bool *taken;         /* [limit] */
     gp_running *running; /* [limit], in the order of their coming */
     int limit, count;
     gp_keep *spare; /* [spare_count] for sessions, where memory is planned */
     int spare_count;
+    uint64_t uses; /* of sessions, counted */
 } gp_scheduler;
 
 /** At most reserve->requests requests run (1 … GP_REQUESTS_MOST), on the other ranks too where there are any.

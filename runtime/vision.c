@@ -5,14 +5,12 @@
 #include <math.h>
 #include <stdio.h>
 
-/** Views that go through the tower together: enough to fill a processor, few enough to bound memory. */
-enum { VIEW_BATCH = 4 };
-
 static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
 static const float clip_deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 
-static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
-                         const gp_vision_buffers *buffers, const gp_observer *observer, int first, int count);
+static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                        int count, int in_batch, const gp_vision_buffers *buffers,
+                        const gp_observer *observer);
 static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,
                           const gp_vision_buffers *buffers, int views, float *x);
 
@@ -121,42 +119,64 @@ static int64_t view_rows(const gp_vision *vision) {
     return 1 + (int64_t)vision->grid * vision->grid;
 }
 
-void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int rows, int columns,
-                      gp_arena *arena, gp_vision_buffers *buffers) {
+size_t gp_vision_features(const gp_vision *vision, int views) {
+    return (size_t)(views * view_rows(vision) * vision->config.hidden_size);
+}
+
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, gp_arena *arena,
+                      gp_vision_buffers *buffers) {
     const gp_vision_config *c = &vision->config;
-    int64_t views = 1 + (int64_t)rows * columns, batch = views < VIEW_BATCH ? views : VIEW_BATCH;
-    int64_t hidden = c->hidden_size, batch_rows = batch * view_rows(vision),
-            tokens = gp_vision_tokens(vision, rows, columns);
-    buffers->features = gp_arena_take(arena, (size_t)(views * view_rows(vision) * hidden), sizeof(float));
-    size_t mark = gp_arena_mark(arena);
+    int64_t hidden = c->hidden_size, rows = views * view_rows(vision);
+    buffers->x = gp_arena_take(arena, gp_vision_features(vision, views), sizeof(float));
     buffers->pixels =
-        gp_arena_take(arena, (size_t)(batch * 3 * c->image_size * c->image_size), sizeof(float));
+        gp_arena_take(arena, (size_t)views * 3 * (size_t)(c->image_size * c->image_size), sizeof(float));
     buffers->patches = gp_take_operands(
         arena, backend, (size_t)(vision->grid * vision->grid * gp_operand_width(vision->patch.stride)));
-    buffers->normed = gp_take_operands(arena, backend, (size_t)(batch_rows * hidden));
-    buffers->qkv = gp_take_operands(arena, backend, (size_t)(batch_rows * 3 * hidden));
-    buffers->attended = gp_take_operands(arena, backend, (size_t)(batch_rows * hidden));
-    buffers->hidden = gp_take_operands(arena, backend, (size_t)(batch_rows * c->intermediate_size));
-    gp_arena_rewind(arena, mark); /* the tower is done when merging begins */
-    buffers->merged = gp_take_operands(arena, backend, (size_t)(tokens * 4 * hidden));
+    buffers->normed = gp_take_operands(arena, backend, (size_t)(rows * hidden));
+    buffers->qkv = gp_take_operands(arena, backend, (size_t)(rows * 3 * hidden));
+    buffers->attended = gp_take_operands(arena, backend, (size_t)(rows * hidden));
+    buffers->hidden = gp_take_operands(arena, backend, (size_t)(rows * c->intermediate_size));
+}
+
+void gp_vision_layout_merge(const gp_vision *vision, const gp_backend *backend, int64_t tokens,
+                            gp_arena *arena, gp_vision_merge_buffers *buffers) {
+    buffers->merged = gp_take_operands(arena, backend, (size_t)(tokens * 4 * vision->config.hidden_size));
     buffers->projected = gp_take_operands(arena, backend, (size_t)(tokens * vision->width));
 }
 
-bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
-                      const gp_vision_buffers *buffers, const gp_observer *observer,
-                      bool (*step)(void *user, int done, int total), void *user, float *tokens) {
-    int views = 1 + input->rows * input->columns, hidden = vision->config.hidden_size;
-    for (int first = 0; first < views; first += VIEW_BATCH) {
-        int count = views - first < VIEW_BATCH ? views - first : VIEW_BATCH;
-        encode_views(vision, backend, input, buffers, observer, first, count);
-        if (!step(user, first + count, views)) return false;
+void gp_vision_encode(const gp_vision *vision, gp_backend *backend, gp_vision_picture *const *pictures,
+                      const int *views, int count, const gp_vision_buffers *buffers,
+                      const gp_observer *observer) {
+    int hidden = vision->config.hidden_size, total = 0;
+    int64_t rows = view_rows(vision);
+    for (int i = 0; i < count; i++) {
+        embed_views(vision, backend, pictures[i], views[i], total, buffers, observer);
+        total += views[i];
     }
-    int64_t rows = gp_vision_tokens(vision, input->rows, input->columns);
-    backend->ops->merge_tokens(backend, &(gp_merge_tokens){.features = buffers->features,
+    gp_apply_norm(backend, &vision->pre_norm, buffers->x, total * rows, hidden, vision->config.layer_norm_eps,
+                  buffers->x, NULL);
+    for (int i = 0; i < vision->config.num_hidden_layers; i++)
+        encoder_layer(vision, &vision->layers[i], backend, buffers, total, buffers->x);
+    const float *x = buffers->x;
+    for (int i = 0; i < count; i++) {
+        gp_vision_picture *picture = pictures[i];
+        size_t before = gp_vision_features(vision, picture->encoded);
+        size_t values = gp_vision_features(vision, views[i]);
+        backend->ops->copy(backend, picture->features + before, x, values * sizeof(float));
+        gp_observe(observer, backend, "vit", x, picture->encoded * rows, views[i] * rows, hidden);
+        picture->encoded += views[i];
+        x += values;
+    }
+}
+
+void gp_vision_merge(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                     const gp_vision_merge_buffers *buffers, const gp_observer *observer, float *tokens) {
+    int64_t rows = gp_vision_tokens(vision, picture->rows, picture->columns);
+    backend->ops->merge_tokens(backend, &(gp_merge_tokens){.features = picture->features,
                                                            .grid = vision->grid,
-                                                           .channels = hidden,
-                                                           .rows = input->rows,
-                                                           .columns = input->columns,
+                                                           .channels = vision->config.hidden_size,
+                                                           .rows = picture->rows,
+                                                           .columns = picture->columns,
                                                            .row_end = vision->row_end,
                                                            .global_end = vision->global_end,
                                                            .y = buffers->merged});
@@ -165,34 +185,35 @@ bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vis
     gp_apply_affine(backend, &vision->project2, buffers->projected, rows, GP_ACTIVATION_NONE, NULL, tokens,
                     NULL);
     gp_observe(observer, backend, "image_tokens", tokens, 0, rows, vision->width);
-    return true;
 }
 
-/** Views first … to features. */
-static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
-                         const gp_vision_buffers *buffers, const gp_observer *observer, int first,
-                         int count) {
+/** The picture's next `count` views as rows of the residual stream, from the batch's view `in_batch` on. */
+static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                        int count, int in_batch, const gp_vision_buffers *buffers,
+                        const gp_observer *observer) {
     const gp_ops *ops = backend->ops;
-    int side = vision->config.image_size, hidden = vision->config.hidden_size;
+    int side = vision->config.image_size, hidden = vision->config.hidden_size, first = picture->encoded;
     int64_t rows = view_rows(vision), patch_stride = gp_operand_width(vision->patch.stride);
-    float *x = buffers->features + first * rows * hidden; // [count, 1 + grid², hidden]
-    gp_crop_views views = {.canvas = input->canvas,
-                           .rows = input->rows,
-                           .columns = input->columns,
+    int64_t values = 3ll * side * side; /* of a view's pixels */
+    float *x = buffers->x + gp_vision_features(vision, in_batch),
+          *pixels = buffers->pixels + in_batch * values;
+    gp_crop_views views = {.canvas = picture->canvas,
+                           .rows = picture->rows,
+                           .columns = picture->columns,
                            .side = side,
                            .first_view = first,
                            .views = count,
-                           .y = buffers->pixels};
+                           .y = pixels};
     for (int i = 0; i < 3; i++) {
         views.mean[i] = clip_mean[i];
         views.deviation[i] = clip_deviation[i];
     }
     ops->crop_views(backend, &views);
-    gp_observe(observer, backend, "crops", buffers->pixels, (int64_t)first * 3 * side,
-               (int64_t)count * 3 * side, side);
+    gp_observe(observer, backend, "crops", pixels, (int64_t)first * 3 * side, (int64_t)count * 3 * side,
+               side);
     for (int view = 0; view < count; view++) {
         float *target = x + view * rows * hidden;
-        ops->patches(backend, &(gp_patches){.x = buffers->pixels + (int64_t)view * 3 * side * side,
+        ops->patches(backend, &(gp_patches){.x = pixels + view * values,
                                             .channels = 3,
                                             .height = side,
                                             .width = side,
@@ -208,11 +229,6 @@ static void encode_views(const gp_vision *vision, gp_backend *backend, const gp_
                                           .residual = vision->positions,
                                           .y = target + hidden});
     }
-    gp_apply_norm(backend, &vision->pre_norm, x, count * rows, hidden, vision->config.layer_norm_eps, x,
-                  NULL);
-    for (int i = 0; i < vision->config.num_hidden_layers; i++)
-        encoder_layer(vision, &vision->layers[i], backend, buffers, count, x);
-    gp_observe(observer, backend, "vit", x, first * rows, count * rows, hidden);
 }
 
 static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,

@@ -28,20 +28,30 @@ typedef struct gp_vision {
     int width;                         /* of an image token: the language model's */
 } gp_vision;
 
-/** Where the pictures of one request stand between divider and language model. */
-typedef struct gp_vision_input {
+/** Views that go through the tower together, of whichever pictures: enough to fill a processor, few enough to
+ * bound memory and the time that others wait. */
+enum { GP_VIEW_BATCH = 4 };
+
+/** A picture on its way through the tower, some views at a time. Memory is the caller's. */
+typedef struct gp_vision_picture {
     const uint8_t *canvas; /* the divided picture, [rows·side, columns·side, 3], backend memory */
     int rows, columns;
-} gp_vision_input;
+    float *features; /* [views, 1 + grid², hidden], backend memory: the tower's output */
+    int encoded;     /* views that are through */
+} gp_vision_picture;
 
-/** Buffers of the stage, all backend memory; laid out by gp_vision_layout. */
+/** Buffers of a batch of views, all backend memory; laid out by gp_vision_layout. */
 typedef struct gp_vision_buffers {
-    float *features;     /* [views, 1 + grid², hidden]: the residual stream */
-    float *pixels;       /* [batch, 3, side, side] */
+    float *x;            /* [views, 1 + grid², hidden]: the residual stream */
+    float *pixels;       /* [views, 3, side, side] */
     gp_operand *patches; /* [grid², 3·patch²], rows at the kernel's width as operands */
     gp_operand *normed, *qkv, *attended, *hidden;
-    gp_operand *merged, *projected; /* [tokens, 4·hidden], [tokens, width] */
 } gp_vision_buffers;
+
+/** Buffers of the merge and the projector, backend memory; laid out by gp_vision_layout_merge. */
+typedef struct gp_vision_merge_buffers {
+    gp_operand *merged, *projected; /* [tokens, 4·hidden], [tokens, width] */
+} gp_vision_merge_buffers;
 
 /** Binds all tensors of the two towers' first; layers are owned by the caller until gp_vision_free. */
 bool gp_vision_bind(gp_vision *vision, const gp_config *config, gp_binder *binder, gp_status *status);
@@ -50,13 +60,30 @@ void gp_vision_free(gp_vision *vision);
 /** Tokens that a grid of crops becomes: (rows·columns + 1)·n² + 1 + (rows + 1)·n, n = grid/2. */
 int64_t gp_vision_tokens(const gp_vision *vision, int rows, int columns);
 
-void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int rows, int columns,
-                      gp_arena *arena, gp_vision_buffers *buffers);
+/** Views of a picture: all of it, and each crop. */
+static inline int gp_vision_views(int rows, int columns) {
+    return 1 + rows * columns;
+}
+
+/** Values of the features of so many views. */
+size_t gp_vision_features(const gp_vision *vision, int views);
+
+/** For a batch of at most `views`. */
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, gp_arena *arena,
+                      gp_vision_buffers *buffers);
+
+void gp_vision_layout_merge(const gp_vision *vision, const gp_backend *backend, int64_t tokens,
+                            gp_arena *arena, gp_vision_merge_buffers *buffers);
 
 /**
- * Encodes the picture: tokens [gp_vision_tokens, width]. `step` is called after each batch with the views
- * done; when it returns false the work ends early and so does this, with false.
+ * One batch: the next views[i] views of pictures[i], at most GP_VIEW_BATCH in all, to their features; counts
+ * them in `encoded`.
  */
-bool gp_vision_encode(const gp_vision *vision, gp_backend *backend, const gp_vision_input *input,
-                      const gp_vision_buffers *buffers, const gp_observer *observer,
-                      bool (*step)(void *user, int done, int total), void *user, float *tokens);
+void gp_vision_encode(const gp_vision *vision, gp_backend *backend, gp_vision_picture *const *pictures,
+                      const int *views, int count, const gp_vision_buffers *buffers,
+                      const gp_observer *observer);
+
+/** A picture all of whose views are through: tokens [gp_vision_tokens, width], which may stand where the
+ * features are. */
+void gp_vision_merge(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                     const gp_vision_merge_buffers *buffers, const gp_observer *observer, float *tokens);

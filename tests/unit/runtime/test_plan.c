@@ -128,8 +128,10 @@ static void test_sizes(const char *folder, gp_backend *backend) {
                 continue;
             }
             gp_arena seen = {0}, kept = {0};
-            gp_plan_seen(&model, picture.width, picture.height, division.image_tokens, &seen,
-                         &(gp_seen_buffers){0});
+            gp_arena canvas = {0};
+            gp_plan_seen(&model, picture.width, picture.height, division.columns * division.rows,
+                         division.image_tokens, &seen, &(gp_seen_buffers){0});
+            gp_plan_canvas(&division, &canvas);
             gp_plan_kept(&model, backend, picture.width, picture.height, answer, &kept,
                          &(gp_kept_buffers){0});
             int64_t rows = options.requests * (text + division.image_tokens);
@@ -137,7 +139,7 @@ static void test_sizes(const char *folder, gp_backend *backend) {
                                          rows < GP_PREFILL_ROWS ? rows : GP_PREFILL_ROWS,
                                          random_in(1, options.requests), answer);
             CHECK(seen.peak <= reserve.seen && kept.peak <= reserve.kept && stage <= reserve.stage &&
-                      gp_pages_for(tokens) <= reserve.table_pages &&
+                      canvas.peak <= reserve.canvas && gp_pages_for(tokens) <= reserve.table_pages &&
                       division.columns * division.rows <= reserve.crops,
                   "%d x %d of %d x %d, %d x %d crops of %d: %zu of %zu, %zu of %zu, %zu of %zu",
                   picture.width, picture.height, limits->width, limits->height, division.columns,
