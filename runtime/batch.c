@@ -1,5 +1,6 @@
 #include "runtime/batch.h"
 
+#include "runtime/decode.h"
 #include "runtime/sampling.h"
 
 #include <string.h>
@@ -12,14 +13,13 @@ typedef struct part {
     bool whole; /* the prompt is through with these */
 } part;
 
-static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
-                    gp_request_state *const *requests, int count);
 static int divide_rows(gp_request_state *const *requests, int count, part *parts);
 static void embed_prompt(const part *p, const gp_language_buffers *buffers);
 static void observe_prefill(const part *p, const gp_language_buffers *buffers);
-static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s);
+static gp_token_choice choice_of(const gp_request_state *s);
 static void take_token(gp_request_state *s, int32_t id);
 static void end_text(gp_request_state *s);
+static void fail_all(gp_request_state *const *requests, int count, gp_status *status);
 
 /* ---- prompts ---- */
 
@@ -29,27 +29,37 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
     part parts[GP_REQUESTS_MOST];
     gp_sequence sequences[GP_REQUESTS_MOST];
     int32_t ids[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
+    gp_token_choice choices[GP_REQUESTS_MOST];
     gp_batch_buffers buffers;
+    gp_status status = {0};
     int taking = divide_rows(requests, count, parts), whole = 0;
     int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;
-    if (!lay_out(run, rows, taking, &buffers, requests, taking)) return;
+    if (!gp_run_use_batch(run, rows, taking, &buffers, &status)) {
+        fail_all(requests, taking, &status);
+        return;
+    }
     for (int i = 0; i < taking; i++) {
         const part *p = &parts[i];
         sequences[i] =
             (gp_sequence){p->first_row, p->rows, (int32_t)p->first, p->request->sequence->table.device_pages};
         embed_prompt(p, &buffers.language);
     }
-    gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, false);
+    gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, 0);
     for (int i = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
         gp_kept_prompt(s->sequence, &s->prompt, &s->division, parts[i].first + parts[i].rows);
         observe_prefill(&parts[i], &buffers.language);
         if (!parts[i].whole) continue;
         gp_language_final(language, backend, &buffers.language, parts[i].first_row + parts[i].rows - 1, 1);
-        gp_language_logits(language, backend, &buffers.language, 1, false, buffers.logits);
-        choose(&buffers, 0, whole++, s);
+        gp_language_logits(language, backend, &buffers.language, 1, false,
+                           buffers.logits + whole * (int64_t)language->config.vocab_size);
+        choices[whole++] = choice_of(s);
     }
-    if (whole > 0) backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    if (whole > 0) {
+        backend->ops->upload(backend, buffers.step->choices, choices, (size_t)whole * sizeof *choices);
+        gp_decode_choose(run->model, &buffers, whole);
+        backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    }
     for (int i = 0, next = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
         int32_t id = parts[i].whole ? ids[next++] : 0;
@@ -131,56 +141,47 @@ static void observe_prefill(const part *p, const gp_language_buffers *buffers) {
  * chosen, and one step more than the answer needs where [SEG] is the last token allowed.
  */
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count) {
-    const gp_language *language = &run->model->language;
     gp_backend *backend = run->model->backend;
-    const gp_ops *ops = backend->ops;
-    const int64_t hidden = language->config.hidden_size;
-    const uint8_t text_rows[GP_REQUESTS_MOST] = {0};
-    gp_sequence sequences[GP_REQUESTS_MOST];
-    int32_t ids[GP_REQUESTS_MOST];
+    const int64_t hidden = run->model->language.config.hidden_size;
+    gp_step step = {0};
+    int32_t tokens[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
     gp_batch_buffers buffers;
-    if (!lay_out(run, count, count, &buffers, requests, count)) return;
+    gp_status status = {0};
+    int positions = 0;
     for (int i = 0; i < count; i++) {
         const gp_request_state *s = requests[i];
-        ids[i] = s->ids[s->id_count - 1];
-        sequences[i] =
-            (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->sequence->table.device_pages};
+        int position = s->prompt_tokens + s->id_count - 1;
+        step.ids[i] = s->ids[s->id_count - 1];
+        step.sequences[i] = (gp_sequence){i, 1, position, s->sequence->table.device_pages};
+        step.choices[i] = choice_of(s);
+        if (position >= positions) positions = position + 1;
     }
-    ops->upload(backend, buffers.language.image_row, text_rows, (size_t)count);
-    ops->upload(backend, buffers.language.ids, ids, (size_t)count * sizeof *ids);
-    ops->embed(backend, &(gp_embed){language->embeddings, buffers.language.ids, count, buffers.language.x});
-    gp_language_forward(language, backend, &buffers.language, count, sequences, count, run->cache, true);
-    gp_language_final(language, backend, &buffers.language, 0, count);
-    gp_language_logits(language, backend, &buffers.language, count, true, buffers.logits);
+    if (!gp_decode_step(run, &step, count, positions, &buffers, &status)) {
+        fail_all(requests, count, &status);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         gp_request_state *s = requests[i];
-        gp_kept_token(s->sequence, ids[i]);
-        if (ids[i] == s->model->seg_token)
-            ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
-                      buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
-        choose(&buffers, i, i, s);
+        gp_kept_token(s->sequence, step.ids[i]);
+        if (step.ids[i] == s->model->seg_token)
+            backend->ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
+                               buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
     }
-    ops->download(backend, ids, buffers.tokens, (size_t)count * sizeof *ids);
+    backend->ops->download(backend, tokens, buffers.tokens, (size_t)count * sizeof *tokens);
     for (int i = 0; i < count; i++) {
         if (requests[i]->id_count == requests[i]->max_new_tokens)
             end_text(requests[i]); /* the step was for its [SEG] */
         else
-            take_token(requests[i], ids[i]);
+            take_token(requests[i], tokens[i]);
     }
 }
 
-/** The next token by the request's sampling, from a row of buffers->logits, into tokens[slot]. */
-static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s) {
+/** How the request's next token is chosen. */
+static gp_token_choice choice_of(const gp_request_state *s) {
     const gp_sampling *sampling = &s->options->sampling;
-    const int vocabulary = s->model->config.language.vocab_size;
-    s->backend->ops->sample(s->backend,
-                            &(gp_sample){.logits = buffers->logits + (int64_t)row * vocabulary,
-                                         .count = vocabulary,
-                                         .temperature = sampling->temperature,
-                                         .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
-                                         .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
-                                         .order = buffers->order,
-                                         .token = buffers->tokens + slot});
+    return (gp_token_choice){.uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                             .temperature = sampling->temperature,
+                             .top_p = sampling->top_p > 0 ? sampling->top_p : 1};
 }
 
 static void emit_text(gp_request_state *s, const char *text) {
@@ -208,18 +209,11 @@ static void end_text(gp_request_state *s) {
     s->phase = GP_PHASE_MASKS;
 }
 
-/** Buffers for a pass; where there is no memory, all that take part in it fail. */
-static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
-                    gp_request_state *const *requests, int count) {
-    gp_arena measure = {0};
-    gp_status status = {0};
-    gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
-    bool done = gp_run_use_stage(run, measure.peak, &status);
-    if (done) gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
-    for (int i = 0; i < count && !done; i++) {
-        gp_fail(&requests[i]->status, "%s", status.message);
+/** All that take part in a pass fail where it cannot be made. */
+static void fail_all(gp_request_state *const *requests, int count, gp_status *status) {
+    for (int i = 0; i < count; i++) {
+        gp_fail(&requests[i]->status, "%s", status->message);
         gp_request_stop(requests[i], GP_OUTCOME_FAILED);
     }
-    gp_status_clear(&status);
-    return done;
+    gp_status_clear(status);
 }

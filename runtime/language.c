@@ -13,7 +13,7 @@ static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_b
                                gp_operand *scratch);
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count, bool decode);
+                      const gp_sequence *sequences, int sequence_count, int decode);
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
                          const gp_language_buffers *buffers, int64_t rows, bool decode);
 
@@ -121,17 +121,17 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
 
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache, bool decode) {
+                         const gp_kv_cache *cache, int decode) {
     for (int i = 0; i < language->config.num_hidden_layers; i++) {
         attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows,
                   sequences, sequence_count, decode);
-        feed_forward(language, &language->layers[i], backend, buffers, rows, decode);
+        feed_forward(language, &language->layers[i], backend, buffers, rows, decode > 0);
     }
 }
 
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count, bool decode) {
+                      const gp_sequence *sequences, int sequence_count, int decode) {
     const gp_ops *ops = backend->ops;
     int hidden = language->config.hidden_size;
     float scale = 1.0f / sqrtf((float)language->head_dim);
@@ -143,13 +143,14 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->normed,
                                       .rows = rows,
                                       .weight = layer->wqkv.weight,
-                                      .lora = decode ? NULL : &qkv_lora,
-                                      .decode = decode,
+                                      .lora = decode > 0 ? NULL : &qkv_lora,
+                                      .decode = decode > 0,
                                       .y_operand = buffers->qkv});
-    if (decode) {
+    if (decode > 0) {
         ops->decode_attention(backend, &(gp_decode_attention){.qkv = buffers->qkv,
                                                               .sequences = sequences,
                                                               .sequence_count = sequence_count,
+                                                              .positions = decode,
                                                               .group = language->group,
                                                               .cosine = language->cosine,
                                                               .sine = language->sine,
@@ -176,9 +177,9 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->attended,
                                       .rows = rows,
                                       .weight = layer->wo.weight,
-                                      .lora = decode ? NULL : &out_lora,
+                                      .lora = decode > 0 ? NULL : &out_lora,
                                       .residual = buffers->x,
-                                      .decode = decode,
+                                      .decode = decode > 0,
                                       .y = buffers->x});
 }
 

@@ -51,18 +51,19 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
 
 /**
  * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their
- * pages, which must be there. x then holds the last layer's output, before the final norm. `decode`: the rows
- * are decoding steps, one of each sequence.
+ * pages, which must be there. x then holds the last layer's output, before the final norm. `decode` above 0:
+ * the rows are decoding steps at positions below it, one of each sequence, and `sequences` is backend memory;
+ * else a host array.
  */
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache, bool decode);
+                         const gp_kv_cache *cache, int decode);
 
 /** The final norm of `rows` rows of x from first_row on, into the first rows of buffers->final and
  * final_operand. */
 void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                        int64_t first_row, int64_t rows);
 
-/** logits [rows, vocabulary] of the first `rows` rows of buffers->final; `decode` as above. */
+/** logits [rows, vocabulary] of the first `rows` rows of buffers->final; `decode`: of decoding steps. */
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                         int64_t rows, bool decode, float *logits);

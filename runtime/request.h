@@ -28,11 +28,14 @@ bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *res
 
 void gp_place_close(gp_place *place, gp_backend *backend);
 
+typedef struct gp_recorded_steps gp_recorded_steps;
+
 /** Everything that running requests look at beside their questions. */
 typedef struct gp_run {
     const gp_model *model;
     gp_kv_cache *cache;          /* everybody's keys and values */
     gp_arena *stage;             /* what one stage needs, whosever it is */
+    gp_recorded_steps *steps;    /* of decoding, over the two */
     const gp_reserve *reserve;   /* what the memory is planned for */
     const gp_observer *observer; /* NULL but in parity tests, which ask one thing at a time */
     void (*on_warning)(void *user, const char *line);
@@ -78,3 +81,7 @@ gp_event_type gp_request_close(gp_request_state *s);
 
 /** Empties the stage arena, which then holds at least `bytes`. */
 bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status);
+
+/** Empties it and lays out in it what gp_plan_batch does. */
+bool gp_run_use_batch(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
+                      gp_status *status);
