@@ -199,13 +199,15 @@ typedef struct gp_paged_attention {
 
 /**
  * Decoding steps: rope_append, then the new position's attention against all that its sequence has. Every
- * sequence has one row, and the page that this is written to is in no other sequence of the call. qkv as
- * gp_rope_append's; y [rows, kv_heads·group, head_dim].
+ * sequence has one row, and the page that this is written to is in no other sequence of the call; or none:
+ * it is passed over. qkv as gp_rope_append's; y [rows, kv_heads·group, head_dim]. Sequences are backend
+ * memory, so that a recorded call can be replayed for others.
  */
 typedef struct gp_decode_attention {
     const gp_operand *qkv;
-    const gp_sequence *sequences; /* host array */
+    const gp_sequence *sequences; /* [sequence_count], backend memory */
     int sequence_count;
+    int positions; /* all first_position are below; results do not depend on it */
     int group;
     const float *cosine, *sine; /* [positions, head_dim/2] */
     gp_kv_layer cache;
@@ -407,21 +409,30 @@ void gp_resize_bicubic(const float *x, int channels, int height, int width, int 
 /* ---- sampling ----------------------------------------------------------------------------------------- */
 
 /**
- * The next token of logits [count]. temperature 0: the index of the largest (the first of equals). Else a
- * draw from softmax(logits/temperature) cut to the smallest set of most likely tokens whose probabilities
- * reach top_p, by `uniform` in [0, 1): tokens in falling order of probability, the first whose cumulated
- * share exceeds it.
+ * How a token is chosen. temperature 0: the index of the largest logit (the first of equals). Else a draw
+ * from softmax(logits/temperature) cut to the smallest set of most likely tokens whose probabilities reach
+ * top_p, by `uniform` in [0, 1): tokens in falling order of probability, the first whose cumulated share
+ * exceeds it.
  */
+typedef struct gp_token_choice {
+    double uniform;
+    float temperature, top_p;
+} gp_token_choice;
+
+/** The next token of each row of logits [rows, count]. */
 typedef struct gp_sample {
     const float *logits;
-    int count;
-    float temperature, top_p;
-    double uniform;
-    int32_t *order; /* scratch [count]; unused when greedy */
-    int32_t *token; /* [1] */
+    int rows, count;
+    int64_t stride;                 /* elements from row to row of logits; 0: count */
+    const gp_token_choice *choices; /* [rows], backend memory */
+    int32_t *order;                 /* scratch [rows, count]; unused where a row's choice is greedy */
+    int32_t *tokens;                /* [rows] */
 } gp_sample;
 
 /* ---- the table ---------------------------------------------------------------------------------------- */
+
+/** Operations that were recorded. */
+typedef struct gp_recording gp_recording;
 
 typedef struct gp_ops {
     /** `bytes` of backend memory aligned to GP_ALIGNMENT; NULL when there is none. Free with release. */
@@ -440,6 +451,17 @@ typedef struct gp_ops {
     bool (*place)(gp_backend *backend, gp_matrix *matrix);
     /** Waits for all operations; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
+    /**
+     * Recording, NULL on a backend that gains nothing by it. Operations between `record` and `recorded`, and
+     * no other function of the table, are not carried out but kept with their arguments, addresses among
+     * them; `replay` carries them out, like an operation, on what is in memory then. `recorded` gives NULL
+     * with `status` set when one of the calls failed. `forget` frees a recording (NULL is allowed) that was
+     * not replayed since the last `finish`.
+     */
+    void (*record)(gp_backend *backend);
+    gp_recording *(*recorded)(gp_backend *backend, gp_status *status);
+    void (*replay)(gp_backend *backend, gp_recording *recording);
+    void (*forget)(gp_backend *backend, gp_recording *recording);
     /** Bytes that a matrix has once it is placed, its stride then included; asked before. */
     size_t (*placed_bytes)(const gp_matrix *matrix);
     /** Bytes of one page of one layer. */

@@ -1,5 +1,6 @@
 #include "runtime/batch.h"
 
+#include "runtime/decode.h"
 #include "runtime/sampling.h"
 
 #include <string.h>
@@ -12,12 +13,10 @@ typedef struct part {
     bool whole; /* the prompt is through with these */
 } part;
 
-static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
-                    gp_request_state *const *requests, int count);
 static int divide_rows(gp_request_state *const *requests, int count, part *parts);
 static void embed_prompt(const part *p, const gp_language_buffers *buffers);
 static void observe_prefill(const part *p, const gp_language_buffers *buffers);
-static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s);
+static gp_token_choice choice_of(const gp_request_state *s);
 static void take_token(gp_request_state *s, int32_t id);
 static void end_text(gp_request_state *s);
 static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count);
@@ -30,12 +29,18 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
     part parts[GP_REQUESTS_MOST];
     gp_sequence sequences[GP_REQUESTS_MOST];
     int32_t ids[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
+    gp_token_choice choices[GP_REQUESTS_MOST];
     gp_batch_buffers buffers;
     const gp_page_table *tables[GP_REQUESTS_MOST];
     int32_t finals[GP_REQUESTS_MOST];
+    gp_status status = {0};
     int taking = divide_rows(requests, count, parts), whole = 0, final_count = 0;
     int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;
-    if (!lay_out(run, rows, taking, &buffers, requests, taking)) return;
+    if (!gp_run_use_batch(run, rows, taking, &buffers, &status)) {
+        gp_requests_fail(requests, taking, &status);
+        gp_status_clear(&status);
+        return;
+    }
     for (int i = 0; i < taking; i++) {
         const part *p = &parts[i];
         sequences[i] =
@@ -47,19 +52,24 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
         if (parts[i].whole) finals[final_count++] = parts[i].first_row + parts[i].rows - 1;
     }
     if (run->ranks != NULL)
-        gp_ranks_pass(run->ranks, &(gp_pass){false, rows, sequences, tables, taking, finals, final_count},
-                      language, &buffers.language);
-    gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, false);
+        gp_ranks_pass(run->ranks, &(gp_pass){rows, sequences, tables, taking, finals, final_count}, language,
+                      &buffers.language);
+    gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, 0);
     for (int i = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
         gp_kept_prompt(s->sequence, &s->prompt, &s->division, parts[i].first + parts[i].rows);
         observe_prefill(&parts[i], &buffers.language);
         if (!parts[i].whole) continue;
         gp_language_final(language, backend, &buffers.language, parts[i].first_row + parts[i].rows - 1, 1);
-        gp_language_logits(language, backend, &buffers.language, 1, false, buffers.logits);
-        choose(&buffers, 0, whole++, s);
+        gp_language_logits(language, backend, &buffers.language, 1, false,
+                           buffers.logits + whole * gp_language_logit_stride(language));
+        choices[whole++] = choice_of(s);
     }
-    if (whole > 0) backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    if (whole > 0) {
+        backend->ops->upload(backend, buffers.step->choices, choices, (size_t)whole * sizeof *choices);
+        gp_decode_choose(run->model, &buffers, whole);
+        backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    }
     if (!all_ranks_there(run, requests, taking)) return;
     for (int i = 0, next = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
@@ -143,64 +153,51 @@ static void observe_prefill(const part *p, const gp_language_buffers *buffers) {
  * chosen, and one step more than the answer needs where [SEG] is the last token allowed.
  */
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count) {
-    const gp_language *language = &run->model->language;
     gp_backend *backend = run->model->backend;
-    const gp_ops *ops = backend->ops;
-    const int64_t hidden = language->config.hidden_size;
-    const uint8_t text_rows[GP_REQUESTS_MOST] = {0};
-    gp_sequence sequences[GP_REQUESTS_MOST];
+    const int64_t hidden = run->model->language.config.hidden_size;
     const gp_page_table *tables[GP_REQUESTS_MOST];
-    int32_t ids[GP_REQUESTS_MOST], finals[GP_REQUESTS_MOST];
+    gp_step step = {0};
+    int32_t tokens[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
     gp_batch_buffers buffers;
-    if (!lay_out(run, count, count, &buffers, requests, count)) return;
+    gp_status status = {0};
+    int positions = 0;
     for (int i = 0; i < count; i++) {
         const gp_request_state *s = requests[i];
-        ids[i] = s->ids[s->id_count - 1];
-        sequences[i] =
-            (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->sequence->table.device_pages};
+        int position = s->prompt_tokens + s->id_count - 1;
         tables[i] = &s->sequence->table;
-        finals[i] = i;
+        step.ids[i] = s->ids[s->id_count - 1];
+        step.sequences[i] = (gp_sequence){i, 1, position, s->sequence->table.device_pages};
+        step.choices[i] = choice_of(s);
+        if (position >= positions) positions = position + 1;
     }
-    ops->upload(backend, buffers.language.image_row, text_rows, (size_t)count);
-    ops->upload(backend, buffers.language.ids, ids, (size_t)count * sizeof *ids);
-    ops->embed(backend, &(gp_embed){language->embeddings, buffers.language.ids, count, buffers.language.x});
-    if (run->ranks != NULL)
-        gp_ranks_pass(run->ranks, &(gp_pass){true, count, sequences, tables, count, finals, count}, language,
-                      &buffers.language);
-    gp_language_forward(language, backend, &buffers.language, count, sequences, count, run->cache, true);
-    gp_language_final(language, backend, &buffers.language, 0, count);
-    gp_language_logits(language, backend, &buffers.language, count, true, buffers.logits);
+    if (!gp_decode_step(run, &step, tables, count, positions, &buffers, &status)) {
+        gp_requests_fail(requests, count, &status);
+        gp_status_clear(&status);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         gp_request_state *s = requests[i];
-        gp_kept_token(s->sequence, ids[i]);
-        if (ids[i] == s->model->seg_token)
-            ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
-                      buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
-        choose(&buffers, i, i, s);
+        gp_kept_token(s->sequence, step.ids[i]);
+        if (step.ids[i] == s->model->seg_token)
+            backend->ops->copy(backend, s->kept.seg_hidden + s->seg_count++ * hidden,
+                               buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
     }
-    ops->download(backend, ids, buffers.tokens, (size_t)count * sizeof *ids);
+    backend->ops->download(backend, tokens, buffers.tokens, (size_t)count * sizeof *tokens);
     if (!all_ranks_there(run, requests, count)) return;
     for (int i = 0; i < count; i++) {
         if (requests[i]->id_count == requests[i]->max_new_tokens)
             end_text(requests[i]); /* the step was for its [SEG] */
         else
-            take_token(requests[i], ids[i]);
+            take_token(requests[i], tokens[i]);
     }
 }
 
-/** The next token by the request's sampling, from a row of buffers->logits, into tokens[slot]. */
-static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s) {
+/** How the request's next token is chosen. */
+static gp_token_choice choice_of(const gp_request_state *s) {
     const gp_sampling *sampling = &s->options->sampling;
-    const int vocabulary = s->model->config.language.vocab_size;
-    s->backend->ops->sample(
-        s->backend,
-        &(gp_sample){.logits = buffers->logits + row * gp_language_logit_stride(&s->model->language),
-                     .count = vocabulary,
-                     .temperature = sampling->temperature,
-                     .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
-                     .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
-                     .order = buffers->order,
-                     .token = buffers->tokens + slot});
+    return (gp_token_choice){.uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                             .temperature = sampling->temperature,
+                             .top_p = sampling->top_p > 0 ? sampling->top_p : 1};
 }
 
 static void emit_text(gp_request_state *s, const char *text) {
@@ -226,16 +223,6 @@ static void take_token(gp_request_state *s, int32_t id) {
 static void end_text(gp_request_state *s) {
     emit_text(s, gp_text_stream_finish(s->stream));
     s->phase = GP_PHASE_MASKS;
-}
-
-/** Buffers for a pass; where there is no memory, all that take part in it fail. */
-static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
-                    gp_request_state *const *requests, int count) {
-    gp_arena measure = {0};
-    gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
-    if (!gp_run_use_stage(run, measure.peak, requests, count)) return false;
-    gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
-    return true;
 }
 
 /** Where a rank is gone, what the pass gave is not known, and all that took part in it fail. */

@@ -72,6 +72,7 @@ bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status)
         backend->ops->copy(backend, pages, cache->layer_pages[i], (size_t)old_count * cache->page_bytes);
         backend->ops->release(backend, cache->layer_pages[i]);
         cache->layer_pages[i] = pages;
+        cache->moves++;
     }
     if (!done)
         return gp_fail(status, "no memory for a KV cache of %d pages in %d layers, %d until now: %.1f MiB",

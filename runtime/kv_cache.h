@@ -19,6 +19,7 @@ typedef struct gp_kv_cache {
     int layers, kv_heads, head_dim;
     size_t page_bytes; /* of one layer */
     int32_t page_count, free_count;
+    uint64_t moves;      /* how often a layer's pages have moved */
     int32_t page_limit;  /* never more than these; 0: as many as memory has */
     void **layer_pages;  /* [layers] backend memory of page_count pages each */
     int32_t *free_pages; /* the last free_count… a stack */

@@ -14,7 +14,7 @@ static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_b
                                gp_operand *scratch);
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count, bool decode);
+                      const gp_sequence *sequences, int sequence_count, int decode);
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
                          const gp_language_buffers *buffers, int64_t rows, bool decode);
 static const float *own_residual(const gp_language *language, const gp_language_buffers *buffers);
@@ -138,17 +138,17 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
 
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache, bool decode) {
+                         const gp_kv_cache *cache, int decode) {
     for (int i = 0; i < language->config.num_hidden_layers; i++) {
         attention(language, &language->layers[i], gp_kv_cache_layer(cache, i), backend, buffers, rows,
                   sequences, sequence_count, decode);
-        feed_forward(language, &language->layers[i], backend, buffers, rows, decode);
+        feed_forward(language, &language->layers[i], backend, buffers, rows, decode > 0);
     }
 }
 
 static void attention(const gp_language *language, const gp_language_layer *layer, gp_kv_layer cache,
                       gp_backend *backend, const gp_language_buffers *buffers, int64_t rows,
-                      const gp_sequence *sequences, int sequence_count, bool decode) {
+                      const gp_sequence *sequences, int sequence_count, int decode) {
     const gp_ops *ops = backend->ops;
     int hidden = language->config.hidden_size;
     float scale = 1.0f / sqrtf((float)language->head_dim);
@@ -160,13 +160,14 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->normed,
                                       .rows = rows,
                                       .weight = layer->wqkv.weight,
-                                      .lora = decode ? NULL : &qkv_lora,
-                                      .decode = decode,
+                                      .lora = decode > 0 ? NULL : &qkv_lora,
+                                      .decode = decode > 0,
                                       .y_operand = buffers->qkv});
-    if (decode) {
+    if (decode > 0) {
         ops->decode_attention(backend, &(gp_decode_attention){.qkv = buffers->qkv,
                                                               .sequences = sequences,
                                                               .sequence_count = sequence_count,
+                                                              .positions = decode,
                                                               .group = language->group,
                                                               .cosine = language->cosine,
                                                               .sine = language->sine,
@@ -193,9 +194,9 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     ops->linear(backend, &(gp_linear){.x = buffers->attended,
                                       .rows = rows,
                                       .weight = layer->wo.weight,
-                                      .lora = decode ? NULL : &out_lora,
+                                      .lora = decode > 0 ? NULL : &out_lora,
                                       .residual = own_residual(language, buffers),
-                                      .decode = decode,
+                                      .decode = decode > 0,
                                       .y = buffers->x});
     sum_over_ranks(language, buffers, rows);
 }
@@ -239,12 +240,13 @@ static void sum_over_ranks(const gp_language *language, const gp_language_buffer
                                       (size_t)rows * (size_t)language->config.hidden_size);
 }
 
-void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows) {
+void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows,
+                            bool decode) {
     gp_communicator *communicator = language->communicator;
     size_t hidden = (size_t)language->config.hidden_size;
     communicator->ops->group_begin(communicator);
     communicator->ops->broadcast(communicator, buffers->x, (size_t)rows * hidden * sizeof(float), 0);
-    communicator->ops->broadcast(communicator, buffers->image_row, (size_t)rows, 0);
+    if (!decode) communicator->ops->broadcast(communicator, buffers->image_row, (size_t)rows, 0);
     communicator->ops->group_end(communicator);
 }
 

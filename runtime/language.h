@@ -65,15 +65,17 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
 /**
  * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their
  * pages, which must be there. All ranks do so with the same rows, and get the same. x then holds the last
- * layer's output, before the final norm. `decode`: the rows are decoding steps, one of each sequence.
+ * layer's output, before the final norm. `decode` above 0: the rows are decoding steps at positions below it,
+ * one of each sequence, and `sequences` is backend memory; else a host array.
  */
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
-                         const gp_kv_cache *cache, bool decode);
+                         const gp_kv_cache *cache, int decode);
 
-/** Rank 0's first `rows` rows of x and of image_row to all ranks; before gp_language_forward, where there are
- * several. */
-void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows);
+/** Rank 0's first `rows` rows of x to all ranks, and but for decoding steps of image_row; before
+ * gp_language_forward, where there are several. */
+void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows,
+                            bool decode);
 
 /** The final norm of `rows` rows of x from first_row on, into the first rows of buffers->final and
  * final_operand. */
@@ -81,6 +83,6 @@ void gp_language_final(const gp_language *language, gp_backend *backend, const g
                        int64_t first_row, int64_t rows);
 
 /** logits [rows, gp_language_logit_stride] of the first `rows` rows of buffers->final, all of the vocabulary
- * on every rank; `decode` as above. */
+ * on every rank; `decode`: of decoding steps. */
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                         int64_t rows, bool decode, float *logits);

@@ -13,7 +13,9 @@ enum {
     GP_ORDER_STAGE,     /* uint64_t: the stages' arena holds so many bytes; answered */
     GP_ORDER_CACHE,     /* pages: so many pages of keys and values are there; answered */
     GP_ORDER_COPY_PAGE, /* from, to */
-    GP_ORDER_PASS,      /* GP_PASS_HEAD …: rows through the language model */
+    GP_ORDER_PASS,      /* GP_PASS_HEAD …: rows of prompts through the language model */
+    GP_ORDER_STEP,      /* the same: a decoding step of each sequence */
+    GP_ORDER_RECORD,    /* gp_decode_record_all */
     GP_ORDER_WAIT,      /* wait for the device; answered, with what failed since the last time */
     GP_ORDER_END,       /* close and return */
     GP_ANSWER_DONE,     /* nothing */
@@ -21,11 +23,11 @@ enum {
 };
 
 /**
- * A pass: decode, rows, sequences, finals; `finals` numbers of rows whose logits are wanted; then for each
- * sequence its first_row, rows, first_position, the number of its pages, and the pages. Before it comes a
- * broadcast of x and of image_row.
+ * A pass: rows, sequences, finals, and of a step the positions below which all sequences are; `finals`
+ * numbers of rows whose logits are wanted; then for each sequence its first_row, rows, first_position, the
+ * number of its pages, and the pages. A step has one row a sequence and no finals.
  */
-enum { GP_PASS_DECODE, GP_PASS_ROWS, GP_PASS_SEQUENCES, GP_PASS_FINALS, GP_PASS_HEAD };
+enum { GP_PASS_ROWS, GP_PASS_SEQUENCES, GP_PASS_FINALS, GP_PASS_POSITIONS, GP_PASS_HEAD };
 
 /** Words before each sequence's pages. */
 enum { GP_PASS_FIRST_ROW, GP_PASS_SEQUENCE_ROWS, GP_PASS_FIRST_POSITION, GP_PASS_PAGES, GP_PASS_SEQUENCE };

@@ -138,9 +138,10 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
                    gp_arena *arena, gp_batch_buffers *buffers) {
     size_t vocabulary = (size_t)model->config.language.vocab_size;
     gp_language_layout(&model->language, backend, rows, arena, &buffers->language);
-    buffers->logits = gp_arena_take(
-        arena, (size_t)sequences * (size_t)gp_language_logit_stride(&model->language), sizeof(float));
-    buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
+    const size_t stride = (size_t)gp_language_logit_stride(&model->language);
+    buffers->step = gp_arena_take(arena, 1, sizeof(gp_step));
+    buffers->logits = gp_arena_take(arena, (size_t)sequences * stride, sizeof(float));
+    buffers->order = gp_arena_take(arena, (size_t)sequences * vocabulary, sizeof(int32_t));
     buffers->tokens = gp_arena_take(arena, (size_t)sequences, sizeof(int32_t));
 }
 

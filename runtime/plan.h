@@ -64,11 +64,19 @@ uint8_t *gp_plan_canvas(const gp_division *division, gp_arena *arena);
 /** Scratch of making it from a picture of width × height. */
 uint8_t *gp_plan_resize(int width, int height, const gp_division *division, gp_arena *arena);
 
+/** What changes from one decoding step to the next, uploaded as it is. */
+typedef struct gp_step {
+    gp_sequence sequences[GP_REQUESTS_MOST];
+    gp_token_choice choices[GP_REQUESTS_MOST];
+    int32_t ids[GP_REQUESTS_MOST]; /* the last tokens */
+} gp_step;
+
 /** The buffers of one pass through the language model. */
 typedef struct gp_batch_buffers {
     gp_language_buffers language;
+    gp_step *step;   /* of a prompt's pass the choices alone */
     float *logits;   /* [sequences, gp_language_logit_stride] */
-    int32_t *order;  /* [vocabulary], scratch of the sampler */
+    int32_t *order;  /* [sequences, vocabulary], scratch of the sampler */
     int32_t *tokens; /* [sequences], the chosen ones */
 } gp_batch_buffers;
 

@@ -37,6 +37,8 @@ static void *run_worker(void *argument);
 static void tell(gp_ranks *ranks, uint32_t order, const void *data, size_t bytes);
 static bool hear_all(gp_ranks *ranks, gp_status *status);
 static void lose(gp_ranks *ranks, int rank);
+static void tell_pass(gp_ranks *ranks, uint32_t order, const int32_t *head, const int32_t *finals,
+                      const gp_sequence *sequences, const gp_page_table *const *tables);
 
 /* ---- beginning and end ---- */
 
@@ -206,24 +208,39 @@ bool gp_ranks_wait(gp_ranks *ranks, gp_status *status) {
 
 void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *language,
                    const gp_language_buffers *buffers) {
+    const int32_t head[GP_PASS_HEAD] = {[GP_PASS_ROWS] = (int32_t)pass->rows,
+                                        [GP_PASS_SEQUENCES] = pass->sequence_count,
+                                        [GP_PASS_FINALS] = pass->final_count};
+    tell_pass(ranks, GP_ORDER_PASS, head, pass->finals, pass->sequences, pass->tables);
+    gp_language_share_rows(language, buffers, pass->rows, false);
+}
+
+void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *const *tables, int count,
+                   int positions) {
+    const int32_t head[GP_PASS_HEAD] = {
+        [GP_PASS_ROWS] = count, [GP_PASS_SEQUENCES] = count, [GP_PASS_POSITIONS] = positions};
+    tell_pass(ranks, GP_ORDER_STEP, head, NULL, step->sequences, tables);
+}
+
+void gp_ranks_record(gp_ranks *ranks) {
+    tell(ranks, GP_ORDER_RECORD, NULL, 0);
+}
+
+static void tell_pass(gp_ranks *ranks, uint32_t order, const int32_t *head, const int32_t *finals,
+                      const gp_sequence *sequences, const gp_page_table *const *tables) {
     int32_t *words = ranks->words;
-    words[GP_PASS_DECODE] = pass->decode;
-    words[GP_PASS_ROWS] = (int32_t)pass->rows;
-    words[GP_PASS_SEQUENCES] = pass->sequence_count;
-    words[GP_PASS_FINALS] = pass->final_count;
+    memcpy(words, head, GP_PASS_HEAD * sizeof *words);
     words += GP_PASS_HEAD;
-    if (pass->final_count > 0) memcpy(words, pass->finals, (size_t)pass->final_count * sizeof *words);
-    words += pass->final_count;
-    for (int i = 0; i < pass->sequence_count; i++) {
-        const gp_sequence *sequence = &pass->sequences[i];
-        const gp_page_table *table = pass->tables[i];
-        words[GP_PASS_FIRST_ROW] = sequence->first_row;
-        words[GP_PASS_SEQUENCE_ROWS] = sequence->rows;
-        words[GP_PASS_FIRST_POSITION] = sequence->first_position;
+    if (head[GP_PASS_FINALS] > 0) memcpy(words, finals, (size_t)head[GP_PASS_FINALS] * sizeof *words);
+    words += head[GP_PASS_FINALS];
+    for (int i = 0; i < head[GP_PASS_SEQUENCES]; i++) {
+        const gp_page_table *table = tables[i];
+        words[GP_PASS_FIRST_ROW] = sequences[i].first_row;
+        words[GP_PASS_SEQUENCE_ROWS] = sequences[i].rows;
+        words[GP_PASS_FIRST_POSITION] = sequences[i].first_position;
         words[GP_PASS_PAGES] = table->count;
         memcpy(words + GP_PASS_SEQUENCE, table->pages, (size_t)table->count * sizeof *words);
         words += GP_PASS_SEQUENCE + table->count;
     }
-    tell(ranks, GP_ORDER_PASS, ranks->words, (size_t)(words - ranks->words) * sizeof *words);
-    gp_language_share_rows(language, buffers, pass->rows);
+    tell(ranks, order, ranks->words, (size_t)(words - ranks->words) * sizeof *words);
 }

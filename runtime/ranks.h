@@ -10,7 +10,7 @@
 #pragma once
 
 #include "runtime/kv_cache.h"
-#include "runtime/model.h"
+#include "runtime/plan.h"
 
 typedef struct gp_ranks gp_ranks;
 
@@ -41,25 +41,30 @@ bool gp_ranks_use_pages(gp_ranks *ranks, int32_t pages, gp_status *status);
 /** Every worker copies what one page has to another, after what it was told before. */
 void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to);
 
-/** Rows that go through the language model together. */
+/** Rows of prompts that go through the language model together. */
 typedef struct gp_pass {
-    bool decode;
     int64_t rows;
     const gp_sequence *sequences;       /* [sequence_count] */
     const gp_page_table *const *tables; /* [sequence_count] */
     int sequence_count;
-    const int32_t *finals; /* [final_count] rows whose logits are wanted; all of them, in their order, of
-                              decoding steps */
+    const int32_t *finals; /* [final_count] rows whose logits are wanted */
     int final_count;
 } gp_pass;
 
 /**
  * Tells the workers of a pass and gives them buffers' x and image_row. The leader then calls
- * gp_language_forward, and final and logits for each of `finals` (of all rows at once in decoding steps), as
- * they do.
+ * gp_language_forward, and final and logits for each of `finals`, as they do.
  */
 void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *language,
                    const gp_language_buffers *buffers);
+
+/** Tells the workers of the decoding step that the leader makes next; the first `count` sequences of `step`
+ * have these tables. */
+void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *const *tables, int count,
+                   int positions);
+
+/** Tells the workers to record decoding steps, as the leader does next. */
+void gp_ranks_record(gp_ranks *ranks);
 
 /** Waits for all devices, the leader's too; fails where one of them did since the last time. */
 bool gp_ranks_wait(gp_ranks *ranks, gp_status *status);

@@ -296,6 +296,15 @@ bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *
     return done;
 }
 
+bool gp_run_use_batch(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
+                      gp_status *status) {
+    gp_arena measure = {0};
+    gp_plan_batch(run->model, run->model->backend, rows, sequences, &measure, buffers);
+    if (!gp_run_reserve_stage(run, measure.peak, status)) return false;
+    gp_plan_batch(run->model, run->model->backend, rows, sequences, run->stage, buffers);
+    return true;
+}
+
 bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status) {
     return gp_arena_renew(&place->kept, cache->backend, reserve->kept, status) &&
            gp_keep_reserve(&place->keep, cache, reserve->seen, reserve->table_pages, status) &&

@@ -29,6 +29,8 @@ bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *res
 
 void gp_place_close(gp_place *place, gp_backend *backend);
 
+typedef struct gp_recorded_steps gp_recorded_steps;
+
 /** Everything that running requests look at beside their questions. */
 typedef struct gp_run {
     const gp_model *model;
@@ -37,6 +39,7 @@ typedef struct gp_run {
     gp_arena *canvases;          /* [GP_VISION_PICTURES], the divided pictures that are in vision */
     gp_keep *sessions;           /* keeps of those that were asked something, in any order */
     int groundings;              /* pictures that are encoded for masks in a round, at most */
+    gp_recorded_steps *steps;    /* of decoding, over the stage arena and the cache */
     const gp_reserve *reserve;   /* what the memory is planned for */
     gp_ranks *ranks;             /* NULL: the model is whole, on one device */
     const gp_kv_mirror *mirror;  /* of the ranks; NULL likewise */
@@ -87,3 +90,7 @@ bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *
 
 /** The same for nobody's requests; on all ranks. */
 bool gp_run_reserve_stage(const gp_run *run, size_t bytes, gp_status *status);
+
+/** Empties it and lays out in it what gp_plan_batch does. */
+bool gp_run_use_batch(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
+                      gp_status *status);

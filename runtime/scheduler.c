@@ -20,7 +20,7 @@ static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status 
         scheduler->spare_count++;
         done = gp_keep_reserve(&scheduler->spare[i], cache, reserve->seen, reserve->table_pages, status);
     }
-    return done;
+    return done && gp_decode_record_all(&scheduler->run, status);
 }
 
 static bool use_pages_of_ranks(void *user, int32_t pages, gp_status *status) {
@@ -41,6 +41,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks 
                               .stage = &scheduler->stage,
                               .canvases = scheduler->canvases,
                               .groundings = 1,
+                              .steps = &scheduler->steps,
                               .reserve = &scheduler->reserve,
                               .ranks = ranks};
     if (ranks != NULL) {
@@ -102,6 +103,7 @@ void gp_scheduler_take_back(gp_scheduler *scheduler, gp_keep *keep) {
 void gp_scheduler_close(gp_scheduler *scheduler) {
     if (scheduler->run.model == NULL) return;
     gp_backend *backend = scheduler->run.model->backend;
+    gp_decode_forget(&scheduler->run, NULL);
     for (int i = 0; i < scheduler->limit && scheduler->places != NULL; i++)
         gp_place_close(&scheduler->places[i], backend);
     for (int i = 0; i < scheduler->spare_count; i++) gp_keep_close(&scheduler->spare[i], backend);

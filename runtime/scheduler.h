@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "runtime/request.h"
+#include "runtime/decode.h"
 
 /** A request that runs. */
 typedef struct gp_running {
@@ -21,9 +21,10 @@ typedef struct gp_scheduler {
     gp_run run;
     gp_kv_cache cache;
     gp_arena stage, canvases[GP_VISION_PICTURES];
-    gp_place *places;    /* [limit], used from the first on as requests need them */
-    bool *taken;         /* [limit] */
-    gp_running *running; /* [limit], in the order of their coming */
+    gp_recorded_steps steps; /* all of them from the start where memory is planned */
+    gp_place *places;        /* [limit], used from the first on as requests need them */
+    bool *taken;             /* [limit] */
+    gp_running *running;     /* [limit], in the order of their coming */
     int limit, count;
     gp_keep *spare; /* [spare_count] for sessions, where memory is planned */
     int spare_count;

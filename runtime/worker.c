@@ -1,6 +1,6 @@
 #include "runtime/worker.h"
 
-#include "runtime/keep.h"
+#include "runtime/decode.h"
 #include "runtime/orders.h"
 #include "runtime/replica.h"
 #include "runtime/watch.h"
@@ -18,6 +18,9 @@ typedef struct worker {
     gp_watch *watch;
     gp_kv_cache cache;
     gp_arena stage;
+    gp_recorded_steps steps;
+    gp_reserve reserve;
+    gp_run run;      /* over the above */
     int32_t *tables; /* [table_pages] backend memory: of a pass's sequences, one after the other */
     size_t table_pages;
 } worker;
@@ -28,6 +31,7 @@ static bool answer(worker *w, bool done, gp_status *failure, gp_status *status);
 static bool join_group(worker *w, gp_status *status);
 static bool use_pages(worker *w, int32_t pages, gp_status *status);
 static bool run_pass(worker *w, gp_status *status);
+static bool run_step(worker *w, gp_status *status);
 static bool wait_for_device(worker *w, gp_status *status);
 static void leader_gone(void *user, int which);
 static void close_part(worker *w);
@@ -55,11 +59,16 @@ static bool open_part(worker *w, gp_status *status) {
                                         &w->backend, status) &&
                 gp_model_open(&w->model, o->engine->model, w->backend, (gp_split){o->rank, o->size},
                               &unexpected, status) &&
+                gp_reserve_measure(&w->model, w->backend, o->engine, &w->reserve, status) &&
                 gp_watch_start(&w->channel, 1, leader_gone, w, &w->watch, status);
     gp_status_clear(&unexpected); /* the leader has said so */
     if (!done) return false;
-    w->table_pages = (size_t)(o->engine->requests > 0 ? o->engine->requests : 1) *
-                     (size_t)gp_pages_for(w->model.language.positions);
+    w->run = (gp_run){.model = &w->model,
+                      .cache = &w->cache,
+                      .stage = &w->stage,
+                      .steps = &w->steps,
+                      .reserve = &w->reserve};
+    w->table_pages = (size_t)w->reserve.requests * (size_t)gp_pages_for(w->model.language.positions);
     w->tables = w->backend->ops->allocate(w->backend, w->table_pages * sizeof *w->tables);
     return w->tables != NULL || gp_fail(status, "no memory for tables of %zu pages", w->table_pages);
 }
@@ -70,6 +79,16 @@ static void leader_gone(void *user, int which) {
     gp_communicator *communicator = atomic_load(&w->communicator);
     (void)which; /* there is one channel */
     if (communicator != NULL) communicator->ops->abort(communicator);
+}
+
+/** An order that is not answered could not be carried out: the others, who are in its collective operations
+ * already, shall not wait. */
+static bool give_up(worker *w, gp_status *status) {
+    leader_gone(w, 0);
+    if (!gp_failed(status))
+        gp_fail(status, "an order of kind %u and %zu bytes makes no sense here", w->order.kind,
+                w->order.bytes);
+    return false;
 }
 
 /** Does what w->order says. False where it cannot go on: the leader is gone or says what makes no sense. */
@@ -98,11 +117,12 @@ static bool obey(worker *w, gp_status *status) {
             break;
         gp_kv_cache_copy_page(&w->cache, words[0], words[1]);
         return true;
-    case GP_ORDER_PASS: /* others are in its collective operations already */
-        if (run_pass(w, status)) return true;
-        leader_gone(w, 0);
-        if (!gp_failed(status)) gp_fail(status, "an order for a pass makes no sense");
-        return false;
+    case GP_ORDER_PASS:
+        return run_pass(w, status) || give_up(w, status);
+    case GP_ORDER_STEP:
+        return run_step(w, status) || give_up(w, status);
+    case GP_ORDER_RECORD:
+        return gp_decode_record_all(&w->run, status) || give_up(w, status);
     case GP_ORDER_WAIT:
         done = wait_for_device(w, &failure);
         break;
@@ -146,11 +166,11 @@ static bool use_pages(worker *w, int32_t pages, gp_status *status) {
                             language->head_dim, pages, NULL, status);
 }
 
-/** What a GP_ORDER_PASS says, checked. */
+/** What a GP_ORDER_PASS or a GP_ORDER_STEP says, checked. */
 typedef struct pass {
-    int32_t decode, rows, sequence_count, final_count;
+    int32_t rows, sequence_count, final_count, positions;
     const int32_t *finals;
-    gp_sequence sequences[GP_REQUESTS_MOST]; /* whose pages point into w->tables */
+    gp_step step; /* the sequences, whose pages point into w->tables */
 } pass;
 
 /** Takes the next `count` words; NULL where there are no so many. */
@@ -166,66 +186,76 @@ static bool within(int64_t value, int64_t least, int64_t most) {
     return value >= least && value <= most;
 }
 
-/** Reads the pass in w->order and brings its pages to the device. */
+/** The next sequence of the pass; its pages go to the device behind `used` others. */
+static bool read_sequence(const worker *w, const int32_t **words, size_t *left, const pass *p, size_t *used,
+                          gp_sequence *sequence) {
+    const int32_t *head = take(words, left, GP_PASS_SEQUENCE);
+    if (head == NULL) return false;
+    const int64_t first = head[GP_PASS_FIRST_POSITION], rows = head[GP_PASS_SEQUENCE_ROWS];
+    const int32_t count = head[GP_PASS_PAGES], *pages = take(words, left, count);
+    if (pages == NULL || *used + (size_t)count > w->table_pages || !within(rows, 1, p->rows) || first < 0 ||
+        !within(head[GP_PASS_FIRST_ROW], 0, p->rows - rows) ||
+        first + rows > (int64_t)count * GP_PAGE_TOKENS || first + rows > w->model.language.positions)
+        return false;
+    for (int32_t k = 0; k < count; k++)
+        if (!within(pages[k], 0, w->cache.page_count - 1)) return false;
+    w->backend->ops->upload(w->backend, w->tables + *used, pages, (size_t)count * sizeof *pages);
+    *sequence = (gp_sequence){head[GP_PASS_FIRST_ROW], (int32_t)rows, (int32_t)first, w->tables + *used};
+    *used += (size_t)count;
+    return true;
+}
+
 static bool read_pass(const worker *w, pass *p) {
     const int32_t *words = (const int32_t *)(const void *)w->order.data;
-    size_t left = w->order.bytes / sizeof *words, needed = 0;
+    const bool step = w->order.kind == GP_ORDER_STEP;
+    size_t left = w->order.bytes / sizeof *words, used = 0;
     const int32_t *head = take(&words, &left, GP_PASS_HEAD);
-    if (head == NULL) return false;
-    *p = (pass){
-        head[GP_PASS_DECODE], head[GP_PASS_ROWS], head[GP_PASS_SEQUENCES], head[GP_PASS_FINALS], NULL, {{0}}};
-    if (!within(p->rows, 1, GP_PREFILL_ROWS) || !within(p->sequence_count, 1, GP_REQUESTS_MOST) ||
-        !within(p->final_count, 0, GP_REQUESTS_MOST) ||
-        (p->decode && (p->rows != p->sequence_count || p->final_count != p->rows)))
+    if (head == NULL || w->model.language.communicator == NULL) return false;
+    *p = (pass){.rows = head[GP_PASS_ROWS],
+                .sequence_count = head[GP_PASS_SEQUENCES],
+                .final_count = head[GP_PASS_FINALS],
+                .positions = head[GP_PASS_POSITIONS]};
+    if (!within(p->rows, 1, GP_PREFILL_ROWS) || !within(p->sequence_count, 1, w->reserve.requests) ||
+        !within(p->final_count, 0, w->reserve.requests) ||
+        (step && (p->rows != p->sequence_count || !within(p->positions, 1, w->model.language.positions))))
         return false;
     p->finals = take(&words, &left, p->final_count);
-    for (int i = 0; p->finals != NULL && i < p->final_count; i++)
-        if (!within(p->finals[i], 0, p->rows - 1)) return false;
     if (p->finals == NULL) return false;
+    for (int i = 0; i < p->final_count; i++)
+        if (!within(p->finals[i], 0, p->rows - 1)) return false;
     for (int i = 0; i < p->sequence_count; i++) {
-        const int32_t *sequence = take(&words, &left, GP_PASS_SEQUENCE);
-        if (sequence == NULL) return false;
-        int64_t first = sequence[GP_PASS_FIRST_POSITION], rows = sequence[GP_PASS_SEQUENCE_ROWS];
-        const int32_t *pages = take(&words, &left, sequence[GP_PASS_PAGES]);
-        if (pages == NULL || needed + (size_t)sequence[GP_PASS_PAGES] > w->table_pages ||
-            !within(rows, 1, p->rows) || first < 0 ||
-            !within(sequence[GP_PASS_FIRST_ROW], 0, p->rows - rows) ||
-            first + rows > (int64_t)sequence[GP_PASS_PAGES] * GP_PAGE_TOKENS ||
-            first + rows > w->model.language.positions)
+        gp_sequence *sequence = &p->step.sequences[i];
+        if (!read_sequence(w, &words, &left, p, &used, sequence) ||
+            (step &&
+             (sequence->first_row != i || sequence->rows != 1 || sequence->first_position >= p->positions)))
             return false;
-        for (int32_t k = 0; k < sequence[GP_PASS_PAGES]; k++)
-            if (!within(pages[k], 0, w->cache.page_count - 1)) return false;
-        w->backend->ops->upload(w->backend, w->tables + needed, pages,
-                                (size_t)sequence[GP_PASS_PAGES] * sizeof *pages);
-        p->sequences[i] =
-            (gp_sequence){sequence[GP_PASS_FIRST_ROW], (int32_t)rows, (int32_t)first, w->tables + needed};
-        needed += (size_t)sequence[GP_PASS_PAGES];
     }
     return true;
 }
 
-/** The leader's part of a pass is gp_batch_prefill's and gp_batch_decode's. */
+/** The leader's part of it is gp_batch_prefill's. */
 static bool run_pass(worker *w, gp_status *status) {
     const gp_language *language = &w->model.language;
     gp_batch_buffers buffers;
-    gp_arena measure = {0};
     pass p;
-    if (language->communicator == NULL || !read_pass(w, &p)) return false;
-    gp_plan_batch(&w->model, w->backend, p.rows, p.sequence_count, &measure, &buffers);
-    if (!gp_arena_renew(&w->stage, w->backend, measure.peak, status)) return false;
-    gp_plan_batch(&w->model, w->backend, p.rows, p.sequence_count, &w->stage, &buffers);
-    gp_language_share_rows(language, &buffers.language, p.rows);
-    gp_language_forward(language, w->backend, &buffers.language, p.rows, p.sequences, p.sequence_count,
-                        &w->cache, p.decode);
-    if (p.decode) {
-        gp_language_final(language, w->backend, &buffers.language, 0, p.rows);
-        gp_language_logits(language, w->backend, &buffers.language, p.rows, true, buffers.logits);
-    }
-    for (int i = 0; i < p.final_count && !p.decode; i++) {
+    if (!read_pass(w, &p) || !gp_run_use_batch(&w->run, p.rows, p.sequence_count, &buffers, status))
+        return false;
+    gp_language_share_rows(language, &buffers.language, p.rows, false);
+    gp_language_forward(language, w->backend, &buffers.language, p.rows, p.step.sequences, p.sequence_count,
+                        &w->cache, 0);
+    for (int i = 0; i < p.final_count; i++) {
         gp_language_final(language, w->backend, &buffers.language, p.finals[i], 1);
-        gp_language_logits(language, w->backend, &buffers.language, 1, false, buffers.logits);
+        gp_language_logits(language, w->backend, &buffers.language, 1, false,
+                           buffers.logits + i * gp_language_logit_stride(language));
     }
     return true;
+}
+
+static bool run_step(worker *w, gp_status *status) {
+    gp_batch_buffers buffers;
+    pass p;
+    return read_pass(w, &p) &&
+           gp_decode_step(&w->run, &p.step, NULL, p.sequence_count, p.positions, &buffers, status);
 }
 
 static bool wait_for_device(worker *w, gp_status *status) {
@@ -238,7 +268,7 @@ static void close_part(worker *w) {
     gp_communicator *communicator = atomic_load(&w->communicator);
     gp_watch_stop(w->watch);
     if (w->backend != NULL) {
-        w->backend->ops->finish(w->backend, NULL);
+        if (w->run.model != NULL) gp_decode_forget(&w->run, NULL);
         if (communicator != NULL) communicator->ops->destroy(communicator);
         if (w->cache.backend != NULL) gp_kv_cache_close(&w->cache);
         w->backend->ops->release(w->backend, w->stage.block);

@@ -73,6 +73,8 @@ typedef struct gp_work {
     gp_buffer buffers[GP_BUFFERS_MAX];
     int count; /* of the slots in use: the highest + 1 */
     gp_yardstick yardstick;
+    /** Writes into inputs in backend memory what they hold of addresses there; NULL: nothing. */
+    void (*settle)(const gp_case *c, gp_backend *backend, void *const *at);
     bool failed; /* memory was out */
 } gp_work;
 

@@ -23,7 +23,7 @@ typedef struct shape {
 static const shape ropes[] = {{1, CONTEXT, 8}, {64, 1, 8}}, prompts[] = {{1, CONTEXT, 8}, {4, 1024, 8}},
                    steps[] = {{1, CONTEXT, 8}, {8, CONTEXT, 8}, {64, CONTEXT, 8}};
 
-enum { QKV, COSINE, SINE, LIST, PAGES, Q, Y, KEYS, VALUES };
+enum { QKV, COSINE, SINE, LIST, PAGES, Q, Y, KEYS, VALUES, STEPS };
 
 static shape smaller(const gp_case *c, shape s) {
     if (!c->small) return s;
@@ -252,6 +252,14 @@ static const uint16_t *step_row(const gp_work *work, const shape *s, int64_t seq
     return qkv + (sequence * s->kv_heads + head) * (GROUP + 2) * HEAD_DIM;
 }
 
+/** The steps' sequences, which have addresses in them. */
+static void step_settle(const gp_case *c, gp_backend *backend, void *const *at) {
+    shape s = step_shape(c);
+    gp_sequence sequences[SEQUENCES_MAX];
+    list_sequences(&s, at, true, sequences);
+    backend->ops->upload(backend, at[STEPS], sequences, (size_t)s.sequences * sizeof *sequences);
+}
+
 /** Angles are 0, so that what a step writes is what the check expects in the pages; turning is rope_append's.
  */
 static void step_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
@@ -261,6 +269,8 @@ static void step_fill(const gp_case *c, const gp_backend *backend, uint64_t *see
     gp_work_bf16(work, QKV, (int64_t)s.sequences * s.kv_heads * (GROUP + 2) * HEAD_DIM, 1, seed);
     float *cosine = gp_work_input(work, COSINE, (size_t)angles * sizeof *cosine),
           *sine = gp_work_input(work, SINE, (size_t)angles * sizeof *sine);
+    gp_work_input(work, STEPS, (size_t)s.sequences * sizeof(gp_sequence));
+    work->settle = step_settle;
     if (work->failed) return;
     for (int64_t i = 0; i < angles; i++) {
         cosine[i] = 1;
@@ -288,11 +298,10 @@ static void prompt_launch(const gp_case *c, gp_backend *backend, void *const *at
 }
 static void step_launch(const gp_case *c, gp_backend *backend, void *const *at) {
     shape s = step_shape(c);
-    gp_sequence sequences[SEQUENCES_MAX];
-    list_sequences(&s, at, true, sequences);
     backend->ops->decode_attention(backend, &(gp_decode_attention){.qkv = at[QKV],
-                                                                   .sequences = sequences,
+                                                                   .sequences = at[STEPS],
                                                                    .sequence_count = s.sequences,
+                                                                   .positions = s.length,
                                                                    .group = GROUP,
                                                                    .cosine = at[COSINE],
                                                                    .sine = at[SINE],

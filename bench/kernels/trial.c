@@ -37,6 +37,7 @@ bool gp_trial_open(gp_trial *trial, const gp_case *chosen, gp_backend *backend, 
             else
                 backend->ops->copy(backend, trial->at[set][i], trial->at[0][i], buffer->bytes);
         }
+        if (trial->work.settle != NULL) trial->work.settle(chosen, backend, trial->at[set]);
     }
     return backend->ops->finish(backend, status);
 }

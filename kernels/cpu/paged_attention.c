@@ -164,6 +164,7 @@ static void decode_head(void *argument, int64_t index, int thread) {
     int dim = attention->cache.head_dim, group = attention->group, kv_heads = attention->cache.kv_heads;
     const gp_sequence *sequence = &attention->sequences[index / kv_heads];
     int head = (int)(index % kv_heads), position = sequence->first_position;
+    if (sequence->rows == 0) return;
     int64_t kv_row = (int64_t)sequence->first_row * kv_heads + head;
     const float *x = gp_cpu_values(attention->qkv) + kv_row * (group + 2) * dim;
     angles at = angles_of(attention->cosine, attention->sine, position, dim);

@@ -3,28 +3,36 @@
 
 #include <math.h>
 
+static void sample_row(void *argument, int64_t row, int thread);
 static int32_t largest(const float *logits, int count);
 static void sort_by_logit(const float *logits, int32_t *order, int count);
 
 void GP_CPU(sample)(gp_backend *backend, const gp_sample *sample) {
-    (void)backend;
-    const float *logits = sample->logits;
-    int32_t best = largest(logits, sample->count);
-    *sample->token = best;
-    if (sample->temperature <= 0) return;
-    int32_t *order = sample->order;
+    gp_sample job = *sample;
+    gp_parallel_for(backend, sample->rows, sample_row, &job);
+}
+
+static void sample_row(void *argument, int64_t row, int thread) {
+    (void)thread;
+    const gp_sample *sample = argument;
+    const gp_token_choice *choice = &sample->choices[row];
+    const float *logits = sample->logits + row * (sample->stride > 0 ? sample->stride : sample->count);
+    int32_t best = largest(logits, sample->count), *token = sample->tokens + row;
+    *token = best;
+    if (choice->temperature <= 0) return;
+    int32_t *order = sample->order + row * sample->count;
     for (int32_t i = 0; i < sample->count; i++) order[i] = i;
     sort_by_logit(logits, order, sample->count);
-    double scale = 1.0 / (double)sample->temperature, total = 0, kept = 0, passed = 0;
+    double scale = 1.0 / (double)choice->temperature, total = 0, kept = 0, passed = 0;
     for (int i = 0; i < sample->count; i++)
         total += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
     int set = 0;
-    while (set < sample->count && (set == 0 || kept < (double)sample->top_p * total))
+    while (set < sample->count && (set == 0 || kept < (double)choice->top_p * total))
         kept += exp(((double)logits[order[set++]] - (double)logits[best]) * scale);
     for (int i = 0; i < set; i++) {
         passed += exp(((double)logits[order[i]] - (double)logits[best]) * scale);
-        *sample->token = order[i];
-        if (passed > sample->uniform * kept) break;
+        *token = order[i];
+        if (passed > choice->uniform * kept) break;
     }
 }
 

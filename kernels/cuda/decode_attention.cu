@@ -11,7 +11,8 @@
  * order. The block leaves its sums, not yet divided, with their largest and total in the workspace.
  *
  * merge_splits adds a row's splits in their order and divides. What splits there are depends on the
- * sequence's length alone.
+ * sequence's length alone, which both read from memory: the grid is for the longest that there may be, blocks
+ * beyond a sequence's length leave at once, and so a launch can be recorded and replayed for other lengths.
  *
  * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, 3 % of that for the splits
  * (group 4), and from the second-level cache 2 % for queries and tables, which every split turns again;
@@ -33,19 +34,16 @@ constexpr int kMergeThreads = 64;
 constexpr int kVector = 4; // of rope.cuh: 96 threads turn and copy 4 queries, key and value of width 128
 static_assert(GP_PAGE_TOKENS % kWarpKeys == 0, "a warp's keys lie in one page");
 
-/** A sequence of one row: it sees `length` keys, its own the last, and its splits are first_split … of the
- * workspace. */
+/** A sequence of one row: it sees `length` keys, its own the last; 0: it is passed over. */
 struct Step {
-    int32_t row, length, first_split;
+    int32_t row, length;
     const int32_t *pages;
 };
 
-struct Steps {
-    Step at[kSequences];
-};
-
 struct Decode {
-    const uint16_t *qkv; // [rows, kv_heads, group + 2, head_dim]
+    const gp_sequence *sequences; // of this launch
+    int splits;                   // slots that a sequence has in the workspace
+    const uint16_t *qkv;          // [rows, kv_heads, group + 2, head_dim]
     const float *cosine, *sine;
     gp_kv_layer cache;
     int group, group_tiles;
@@ -54,6 +52,12 @@ struct Decode {
     float *marks; // [splits, kv_heads·group, 2]: largest, total
     uint16_t *y;
 };
+
+/** By all threads from the same few bytes: one request a warp. */
+__device__ __forceinline__ Step step_of(const Decode &a, unsigned index) {
+    const gp_sequence &sequence = a.sequences[index];
+    return {sequence.first_row, sequence.rows > 0 ? sequence.first_position + 1 : 0, sequence.pages};
+}
 
 /** The step's queries first … first + count − 1 of one kv head's group, turned, to `own` [count,
  * tile_stride]. In the newest split the key and value follow, which the group's first block also writes to
@@ -86,10 +90,9 @@ __device__ __forceinline__ void place_row(uint16_t *target, const uint16_t *sour
 
 /** Splits in x, kv heads and tiles of their groups in y, sequences in z. */
 template <int kWidth>
-__global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constant__ Decode a,
-                                                            const __grid_constant__ Steps steps) {
+__global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constant__ Decode a) {
     constexpr int kTile = tile_size(kWidth, kWarpKeys);
-    const Step &step = steps.at[blockIdx.z];
+    const Step step = step_of(a, blockIdx.z);
     const int split = static_cast<int>(blockIdx.x);
     if (split * kSplit >= step.length) return;
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
@@ -142,7 +145,8 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
     Partials<kWidth, kWarps> partials{shared_memory<float>()};
     partials.leave(warp, rows);
     __syncthreads();
-    const int64_t slot = static_cast<int64_t>(step.first_split + split) * heads + head * a.group + first;
+    const int64_t slot =
+        (static_cast<int64_t>(blockIdx.z) * a.splits + split) * heads + head * a.group + first;
     for (int index = thread; index < count * (dim / 2); index += 32 * kWarps) {
         int at = index / (dim / 2), column = index % (dim / 2) * 2;
         float largest = partials.largest_of(at), total, sum0, sum1;
@@ -153,13 +157,12 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
 }
 
 /** Query heads in x, sequences in y; a thread has two columns. */
-__global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_constant__ Decode a,
-                                                              const __grid_constant__ Steps steps) {
-    const Step &step = steps.at[blockIdx.y];
+__global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_constant__ Decode a) {
+    const Step step = step_of(a, blockIdx.y);
     const int head = static_cast<int>(blockIdx.x), heads = a.cache.kv_heads * a.group, dim = a.cache.head_dim;
     const int column = 2 * static_cast<int>(threadIdx.x), splits = (step.length + kSplit - 1) / kSplit;
-    if (column >= dim) return;
-    const int64_t first = static_cast<int64_t>(step.first_split) * heads + head;
+    if (column >= dim || splits == 0) return;
+    const int64_t first = static_cast<int64_t>(blockIdx.y) * a.splits * heads + head;
     const float *marks = a.marks + first * 2, *sums = a.sums + first * dim + column;
     float largest = -INFINITY, total = 0, sum0 = 0, sum1 = 0;
 #pragma unroll 4
@@ -177,10 +180,9 @@ __global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_const
     *reinterpret_cast<uint32_t *>(y) = shared_out(sum0, sum1, 1.0f / total);
 }
 
-/** `count` sequences whose splits the workspace holds; `splits`: the most of one. */
-void run(gp_backend *backend, const Decode &a, const Steps &steps, int count, int splits) {
-    if (count == 0) return;
-    dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(a.cache.kv_heads * a.group_tiles),
+/** `count` sequences, whose splits the workspace holds. */
+void run(gp_backend *backend, const Decode &a, int count) {
+    dim3 grid(static_cast<unsigned>(a.splits), static_cast<unsigned>(a.cache.kv_heads * a.group_tiles),
               static_cast<unsigned>(count));
     with_width(a.cache.head_dim, [&](auto width) {
         constexpr int kWidth = decltype(width)::value;
@@ -189,40 +191,38 @@ void run(gp_backend *backend, const Decode &a, const Steps &steps, int count, in
         constexpr unsigned kBytes = kElements * sizeof(uint16_t);
         static_assert(Partials<kWidth, kWarps>::kFloats * sizeof(float) <= kBytes,
                       "partial results fit where the tiles were");
-        GP_RUN(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a, steps);
+        GP_RUN(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a);
     });
     dim3 merge_grid(static_cast<unsigned>(a.cache.kv_heads * a.group), static_cast<unsigned>(count));
-    GP_RUN(backend, merge_splits, merge_grid, kMergeThreads, 0, a, steps);
+    GP_RUN(backend, merge_splits, merge_grid, kMergeThreads, 0, a);
 }
 
 } // namespace
 
 void decode_attention(gp_backend *backend, const gp_decode_attention *attention) {
     const int heads = attention->cache.kv_heads * attention->group, dim = attention->cache.head_dim;
+    const int splits = (attention->positions + kSplit - 1) / kSplit;
     const int64_t room =
         static_cast<int64_t>(kWorkspaceBytes / sizeof(float)) / (heads * (dim + 2)); // splits
+    if (splits > room) return note(of(backend), cudaErrorMemoryAllocation, "a decoding step's workspace");
     auto *workspace = static_cast<float *>(of(backend).workspace);
-    Decode a = {bits_of(attention->qkv),   attention->cosine, attention->sine,
-                attention->cache,          attention->group,  (attention->group + kTileRows - 1) / kTileRows,
-                attention->scale * kLog2e, workspace,         workspace + room * heads * dim,
+    Decode a = {nullptr,
+                splits,
+                bits_of(attention->qkv),
+                attention->cosine,
+                attention->sine,
+                attention->cache,
+                attention->group,
+                (attention->group + kTileRows - 1) / kTileRows,
+                attention->scale * kLog2e,
+                workspace,
+                workspace + room * heads * dim,
                 bits_of(attention->y)};
-    Steps steps = {};
-    int count = 0, most = 0;
-    int64_t used = 0;
-    for (int i = 0; i < attention->sequence_count; i++) {
-        const gp_sequence &sequence = attention->sequences[i];
-        int length = sequence.first_position + 1, splits = (length + kSplit - 1) / kSplit;
-        if (splits > room) return note(of(backend), cudaErrorMemoryAllocation, "a decoding step's workspace");
-        if (count == kSequences || used + splits > room) {
-            run(backend, a, steps, count, most);
-            count = most = 0;
-            used = 0;
-        }
-        steps.at[count++] = {sequence.first_row, length, static_cast<int32_t>(used), sequence.pages};
-        most = splits > most ? splits : most;
-        used += splits;
+    const int together = splits > 0 ? static_cast<int>(room / splits) : 0;
+    for (int first = 0; splits > 0 && first < attention->sequence_count; first += together) {
+        a.sequences = attention->sequences + first;
+        run(backend, a, min(attention->sequence_count - first, together));
     }
-    run(backend, a, steps, count, most);
 }
 
 } // namespace gp_cuda

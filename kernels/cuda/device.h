@@ -37,6 +37,8 @@ struct Backend {
     Allocation *weights; // placed, freed with the backend
     cudaError_t failure; // the first since the last finish
     const char *failed_in;
+    cudaError_t failure_before; // while operations are recorded: what was noted earlier
+    const char *failed_in_before;
 };
 
 inline Backend &of(gp_backend *backend) {

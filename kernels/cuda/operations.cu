@@ -93,6 +93,48 @@ static bool place(gp_backend *backend, gp_matrix *matrix) {
     return done;
 }
 
+/* ---- recording: a stream's capture becomes a graph ---- */
+
+static void record(gp_backend *backend) {
+    Backend &cuda = of(backend);
+    cuda.failure_before = cuda.failure;
+    cuda.failed_in_before = cuda.failed_in;
+    cuda.failure = cudaSuccess;
+    note(cuda, cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal),
+         "the recording's beginning");
+}
+
+static gp_recording *recorded(gp_backend *backend, gp_status *status) {
+    Backend &cuda = of(backend);
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    note(cuda, cudaStreamEndCapture(cuda.stream, &graph), "the recording's end");
+    if (cuda.failure == cudaSuccess) note(cuda, cudaGraphInstantiate(&ready, graph, 0), "the recording");
+    if (cuda.failure == cudaSuccess) // what it needs of the device's memory, now
+        note(cuda, cudaGraphUpload(ready, cuda.stream), "the recording's upload");
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    if (cuda.failure != cudaSuccess) {
+        if (ready != nullptr) cudaGraphExecDestroy(ready);
+        ready = nullptr;
+        gp_fail(status, "%s: operations cannot be recorded: %s failed: %s", cuda.base.name, cuda.failed_in,
+                cudaGetErrorString(cuda.failure));
+        cudaGetLastError(); // told now: no fault of a later launch
+    }
+    cuda.failure = cuda.failure_before;
+    cuda.failed_in = cuda.failed_in_before;
+    return reinterpret_cast<gp_recording *>(ready);
+}
+
+static void replay(gp_backend *backend, gp_recording *recording) {
+    note(of(backend), cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(recording), of(backend).stream),
+         "recorded operations");
+}
+
+static void forget(gp_backend *backend, gp_recording *recording) {
+    if (recording != nullptr)
+        note(of(backend), cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(recording)), "forget");
+}
+
 const gp_ops *operations() {
     static const gp_ops table = [] {
         gp_ops ops = {};
@@ -103,6 +145,10 @@ const gp_ops *operations() {
         ops.copy = copy;
         ops.place = place;
         ops.finish = finish;
+        ops.record = record;
+        ops.recorded = recorded;
+        ops.replay = replay;
+        ops.forget = forget;
         ops.placed_bytes = gp_cuda_placed_bytes;
         ops.kv_page_bytes = gp_cuda_kv_page_bytes;
         ops.mask_upsample_scratch = gp_cuda_mask_upsample_scratch;

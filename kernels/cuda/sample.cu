@@ -1,5 +1,5 @@
 /**
- * The next token on the device: the largest logit, or a draw from the most likely ones, by one block.
+ * The next tokens on the device: the largest logit, or a draw from the most likely ones, by a block a row.
  *
  * No sort: with weights exp((logit − largest)/temperature) in f32 (in `order`'s memory) and their sums in f64
  * by a fixed order, the logit that ends the set (and then the one that is drawn) is found bit by bit: the
@@ -38,22 +38,28 @@ __device__ __forceinline__ double sum_of_block(double value, double *shared) {
     return total;
 }
 
+/** A row of logits and what becomes of it. */
+struct Row {
+    const float *logits;
+    int count;
+    float *weights;
+    int32_t *token;
+};
+
 /** Σ weights of keys ≥ least. */
-__device__ __forceinline__ double mass_from(const gp_sample &sample, const float *weights, uint32_t least,
-                                            double *shared) {
+__device__ __forceinline__ double mass_from(const Row &row, uint32_t least, double *shared) {
     double sum = 0;
-    for (int i = threadIdx.x; i < sample.count; i += kSampleThreads)
-        if (key_of(sample.logits[i]) >= least) sum += static_cast<double>(weights[i]);
+    for (int i = threadIdx.x; i < row.count; i += kSampleThreads)
+        if (key_of(row.logits[i]) >= least) sum += static_cast<double>(row.weights[i]);
     return sum_of_block(sum, shared);
 }
 
 /** The largest key with mass_from(key) ≥ wanted, or > wanted where `beyond`. */
-__device__ __forceinline__ uint32_t find_key(const gp_sample &sample, const float *weights, double wanted,
-                                             bool beyond, double *shared) {
+__device__ __forceinline__ uint32_t find_key(const Row &row, double wanted, bool beyond, double *shared) {
     uint32_t key = 0;
     for (int bit = 31; bit >= 0; bit--) {
         uint32_t candidate = key | 1u << bit;
-        double mass = mass_from(sample, weights, candidate, shared);
+        double mass = mass_from(row, candidate, shared);
         if (beyond ? mass > wanted : mass >= wanted) key = candidate;
     }
     return key;
@@ -61,16 +67,20 @@ __device__ __forceinline__ uint32_t find_key(const gp_sample &sample, const floa
 
 static __global__ void __launch_bounds__(kSampleThreads)
     choose_token(const __grid_constant__ gp_sample sample) {
+    const gp_token_choice choice = sample.choices[blockIdx.x];
+    const int64_t number = blockIdx.x, stride = sample.stride > 0 ? sample.stride : sample.count;
+    const Row row = {sample.logits + number * stride, sample.count,
+                     reinterpret_cast<float *>(sample.order + number * sample.count), sample.tokens + number};
     double *shared = shared_memory<double>();                       // [warps]
     auto *numbers = reinterpret_cast<int *>(shared + kSampleWarps); // [threads]
     const int thread = threadIdx.x;
 
     /* The largest, and the first of equals. */
     uint32_t best = 0;
-    int at = sample.count;
-    for (int i = thread; i < sample.count; i += kSampleThreads) {
-        uint32_t key = key_of(sample.logits[i]);
-        if (key > best || at == sample.count) {
+    int at = row.count;
+    for (int i = thread; i < row.count; i += kSampleThreads) {
+        uint32_t key = key_of(row.logits[i]);
+        if (key > best || at == row.count) {
             best = key;
             at = i;
         }
@@ -96,39 +106,38 @@ static __global__ void __launch_bounds__(kSampleThreads)
             at = other_at;
         }
     }
-    if (sample.temperature <= 0) {
-        if (thread == 0) *sample.token = at;
+    if (choice.temperature <= 0) {
+        if (thread == 0) *row.token = at;
         return;
     }
 
-    auto *weights = reinterpret_cast<float *>(sample.order);
-    const double scale = 1.0 / static_cast<double>(sample.temperature),
-                 largest = static_cast<double>(sample.logits[at]);
+    const double scale = 1.0 / static_cast<double>(choice.temperature),
+                 largest = static_cast<double>(row.logits[at]);
     double own = 0;
-    for (int i = thread; i < sample.count; i += kSampleThreads) {
-        weights[i] = static_cast<float>(exp((static_cast<double>(sample.logits[i]) - largest) * scale));
-        own += static_cast<double>(weights[i]);
+    for (int i = thread; i < row.count; i += kSampleThreads) {
+        row.weights[i] = static_cast<float>(exp((static_cast<double>(row.logits[i]) - largest) * scale));
+        own += static_cast<double>(row.weights[i]);
     }
     const double total = sum_of_block(own, shared);
     /* The set: all keys above `last`, and as many of its own as are needed. */
-    const double wanted = static_cast<double>(sample.top_p) * total;
-    const uint32_t last = find_key(sample, weights, wanted, false, shared);
-    const double above_last = last == 0xFFFFFFFFu ? 0 : mass_from(sample, weights, last + 1, shared);
+    const double wanted = static_cast<double>(choice.top_p) * total;
+    const uint32_t last = find_key(row, wanted, false, shared);
+    const double above_last = last == 0xFFFFFFFFu ? 0 : mass_from(row, last + 1, shared);
     /* The drawn: the same search with its share of what is kept. */
     int ties = 0;
-    for (int i = thread; i < sample.count; i += kSampleThreads) ties += key_of(sample.logits[i]) == last;
-    const double tied = mass_from(sample, weights, last, shared) - above_last;
+    for (int i = thread; i < row.count; i += kSampleThreads) ties += key_of(row.logits[i]) == last;
+    const double tied = mass_from(row, last, shared) - above_last;
     const double count = sum_of_block(static_cast<double>(ties), shared);
     const double each = count > 0 ? tied / count : 0; // equal logits have equal weights
     double taken = each > 0 ? ceil((wanted - above_last) / each) : 1;
     taken = fmin(fmax(taken, 1.0), fmax(count, 1.0));
-    const double kept = above_last + taken * each, target = static_cast<double>(sample.uniform) * kept;
-    uint32_t drawn = find_key(sample, weights, target, true, shared);
+    const double kept = above_last + taken * each, target = choice.uniform * kept;
+    uint32_t drawn = find_key(row, target, true, shared);
     if (drawn < last) drawn = last;
-    const double before = drawn == 0xFFFFFFFFu ? 0 : mass_from(sample, weights, drawn + 1, shared);
+    const double before = drawn == 0xFFFFFFFFu ? 0 : mass_from(row, drawn + 1, shared);
     int same = 0; // of this thread's run of neighbours
-    const int run = (sample.count + kSampleThreads - 1) / kSampleThreads, first = thread * run;
-    for (int i = first; i < min(first + run, sample.count); i++) same += key_of(sample.logits[i]) == drawn;
+    const int run = (row.count + kSampleThreads - 1) / kSampleThreads, first = thread * run;
+    for (int i = first; i < min(first + run, row.count); i++) same += key_of(row.logits[i]) == drawn;
     __syncthreads();
     numbers[thread] = same;
     __syncthreads();
@@ -137,18 +146,19 @@ static __global__ void __launch_bounds__(kSampleThreads)
         if (i < thread) earlier += numbers[i];
         all += numbers[i];
     }
-    const double mass = mass_from(sample, weights, drawn, shared) - before, weight = all > 0 ? mass / all : 0;
+    const double mass = mass_from(row, drawn, shared) - before, weight = all > 0 ? mass / all : 0;
     double place = weight > 0 ? floor((target - before) / weight) : 0;
     place = fmin(fmax(place, 0.0), (drawn == last ? taken : static_cast<double>(all)) - 1);
     int left = static_cast<int>(place) - earlier; // equals to pass over in this thread's run
     if (left < 0 || left >= same) return;
-    for (int i = first; i < min(first + run, sample.count); i++)
-        if (key_of(sample.logits[i]) == drawn && left-- == 0) *sample.token = i;
+    for (int i = first; i < min(first + run, row.count); i++)
+        if (key_of(row.logits[i]) == drawn && left-- == 0) *row.token = i;
 }
 
 void sample(gp_backend *backend, const gp_sample *sample) {
     constexpr size_t kShared = kSampleWarps * sizeof(double) + kSampleThreads * sizeof(int);
-    GP_RUN(backend, choose_token, 1, kSampleThreads, kShared, *sample);
+    if (sample->rows > 0)
+        GP_RUN(backend, choose_token, static_cast<unsigned>(sample->rows), kSampleThreads, kShared, *sample);
 }
 
 } // namespace gp_cuda

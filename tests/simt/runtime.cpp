@@ -30,6 +30,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
 }
 
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
+    if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
     *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (*memory == nullptr) return cudaErrorMemoryAllocation;
     memset(*memory, 0xFF, bytes); // NaN: what nobody writes shows
@@ -40,6 +41,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
 
 cudaError_t cudaFree(void *memory) {
     if (memory == nullptr) return cudaSuccess;
+    if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
     if (allocations.erase((const unsigned char *)memory) == 0) {
         fprintf(stderr, "simt: cudaFree of %p, which cudaMalloc did not give\n", memory);
         exit(1);
@@ -61,19 +63,39 @@ static void check_device(const void *memory, size_t bytes, const char *what) {
 }
 
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
+    if (kind != cudaMemcpyDeviceToDevice && simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
+    if (simt::capture(stream, [=] { cudaMemcpyAsync(target, source, bytes, kind, stream); }))
+        return cudaSuccess;
     if (kind != cudaMemcpyDeviceToHost) check_device(target, bytes, "a copy");
     if (kind != cudaMemcpyHostToDevice) check_device(source, bytes, "a copy");
     memmove(target, source, bytes);
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream) {
+    if (simt::capture(stream, [=] { cudaMemsetAsync(target, value, bytes, stream); })) return cudaSuccess;
     check_device(target, bytes, "a memset");
     memset(target, value, bytes);
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    return simt::spoil(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
 const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : "no error";
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorIllegalState:
+        return "the operation cannot be performed in the present state";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
+    }
+    return "unrecognized error code";
 }

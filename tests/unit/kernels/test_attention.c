@@ -199,7 +199,7 @@ static void rotate(const gp_backend *backend, const float *x, const float *cosin
 }
 
 /* Decoding backends may split the keys: 700 of them are several splits. MANY sequences are more than one
- * launch may take. PAGES: of both prompts. */
+ * launch of prompts may take. PAGES: of both prompts. */
 enum { POSITIONS = 700, PAGES = 2 * ((POSITIONS + GP_PAGE_TOKENS - 1) / GP_PAGE_TOKENS), MANY = 70 };
 
 /** Two sequences in a packed batch, and what of them is in host memory. */
@@ -273,7 +273,8 @@ static void compare_pages(const paged *p, const void *have, const void *want, in
  * splits. A step reads the prompt's full pages, the first PAGES of append.cache, and writes to a page of its
  * own after them, which holds the positions before the step's and is poison from there on. The operation has
  * to leave the bytes that rope_append of one row more leaves there, and all other pages as they were. Each
- * step gives the bits that it gives alone.
+ * step gives the bits that it gives alone, whatever the positions that there may be. Some sequences between
+ * have no row: nothing is read or written for them.
  */
 static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append, const int32_t *page_list,
                            const float *whole_y) {
@@ -284,7 +285,8 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
     const int end_count = sizeof ends / sizeof *ends;
     const size_t cache_bytes = (PAGES + MANY) * backend->ops->kv_page_bytes(p->kv_heads, p->dim);
     gp_operand *packed = operands_on(backend, NULL, MANY * packed_width),
-               *y = operands_on(backend, NULL, MANY * width), *alone_y = operands_on(backend, NULL, width);
+               *y = operands_on(backend, NULL, (MANY + 1) * width),
+               *alone_y = operands_on(backend, NULL, width);
     int of[MANY]; /* the sequence */
     int32_t lists[MANY][PAGES / 2];
     int32_t *pages = hand_out(backend, backend->ops->allocate(backend, sizeof lists));
@@ -305,6 +307,11 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
                            (size_t)packed_width * gp_dtype_size(backend->operand));
     }
     backend->ops->upload(backend, pages, lists, sizeof lists);
+    gp_sequence listed[2 * MANY];
+    for (int i = 0; i < MANY; i++) {
+        listed[2 * i] = steps[i];
+        listed[2 * i + 1] = (gp_sequence){MANY, 0, i % 2 == 0 ? -1 : POSITIONS - 1, NULL};
+    }
     append.sequences = before;
     append.sequence_count = MANY;
     backend->ops->rope_append(backend, &append);
@@ -314,8 +321,9 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
     backend->ops->copy(backend, cache.pages, append.cache.pages, cache_bytes);
     backend->ops->copy(backend, wanted.pages, append.cache.pages, cache_bytes);
     gp_decode_attention attention = {.qkv = packed,
-                                     .sequences = steps,
-                                     .sequence_count = MANY,
+                                     .sequences = on_backend(backend, listed, sizeof listed),
+                                     .sequence_count = 2 * MANY,
+                                     .positions = POSITIONS,
                                      .group = p->group,
                                      .cosine = append.cosine,
                                      .sine = append.sine,
@@ -328,7 +336,9 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
     append.sequences = after;
     backend->ops->rope_append(backend, &append);
     compare_pages(p, cache.pages, wanted.pages, PAGES + MANY);
-    const float *have = operands_from(backend, y, MANY * width);
+    const float *have = operands_from(backend, y, (MANY + 1) * width);
+    for (int64_t i = MANY * width; i < (MANY + 1) * width; i++)
+        CHECK(isnan(have[i]), "%s: a sequence without a row has %g", backend->name, (double)have[i]);
     for (int i = 0; i < MANY; i += i < end_count ? 1 : 7) {
         int position = steps[i].first_position;
         check_position(p, seed, of[i], position, have + i * width, "a decoding step's attention");
@@ -341,14 +351,73 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
         gp_sequence single = {0, 1, position, steps[i].pages};
         attention.qkv = gp_operand_at(backend, packed, i * packed_width);
         attention.y = alone_y;
-        attention.sequences = &single;
+        attention.sequences = on_backend(backend, &single, sizeof single);
         attention.sequence_count = 1;
+        attention.positions = random_between(seed, position + 1, 4 * POSITIONS);
         backend->ops->decode_attention(backend, &attention);
         CHECK(memcmp(have + i * width, operands_from(backend, alone_y, width),
                      (size_t)width * sizeof *have) == 0,
               "%s: a decoding step of %d among %d differs from itself alone", backend->name, position, MANY);
         release_memory_from(mark);
     }
+}
+
+/** Steps at the ends of pages of a long context, and as many sequences without a row. All full pages are one
+ * and the same, so that the cache is small. */
+static void test_long_steps(uint64_t *seed, gp_backend *backend) {
+    enum { LONGEST = 4097, DIM = 64, TABLE = LONGEST / GP_PAGE_TOKENS + 1, PACKED = 3 * DIM };
+    static const int lengths[] = {1, 63, 64, 65, 4095, 4096, LONGEST};
+    enum { STEPS = sizeof lengths / sizeof *lengths, ANGLES = LONGEST * DIM / 2 };
+    const float *prompt = random_operands(seed, backend, GP_PAGE_TOKENS * PACKED, 2),
+                *packed = random_operands(seed, backend, STEPS * PACKED, 2);
+    float *cosine = host_memory(ANGLES * sizeof *cosine), *sine = random_floats(seed, ANGLES, 0);
+    for (int i = 0; i < ANGLES; i++) cosine[i] = 1; /* turning is test_pages' */
+    int32_t lists[STEPS + 1][TABLE] = {{0}};        /* page 0 is the shared one */
+    for (int i = 0; i < STEPS; i++) lists[i][(lengths[i] - 1) / GP_PAGE_TOKENS] = 1 + i;
+    const int32_t *pages = on_backend(backend, lists, sizeof lists);
+    const size_t page_bytes = backend->ops->kv_page_bytes(1, DIM);
+    gp_kv_layer cache = {on_backend(backend, NULL, (1 + STEPS) * page_bytes), 1, DIM};
+    gp_sequence whole = {0, GP_PAGE_TOKENS, 0, pages + STEPS * TABLE}, steps[2 * STEPS];
+    gp_rope_append append = {.qkv = operands_on(backend, prompt, GP_PAGE_TOKENS * PACKED),
+                             .sequences = &whole,
+                             .sequence_count = 1,
+                             .group = 1,
+                             .cosine = floats_on(backend, cosine, ANGLES),
+                             .sine = floats_on(backend, sine, ANGLES),
+                             .cache = cache,
+                             .q = operands_on(backend, NULL, GP_PAGE_TOKENS * DIM)};
+    backend->ops->rope_append(backend, &append);
+    for (int i = 0; i < STEPS; i++) {
+        char *own = (char *)cache.pages + (size_t)(1 + i) * page_bytes;
+        backend->ops->copy(backend, own, cache.pages, page_bytes);
+        steps[i] = (gp_sequence){i, 1, lengths[i] - 1, pages + i * TABLE};
+        steps[STEPS + i] = (gp_sequence){0};
+    }
+    gp_operand *y = operands_on(backend, NULL, STEPS * DIM);
+    backend->ops->decode_attention(
+        backend, &(gp_decode_attention){.qkv = operands_on(backend, packed, STEPS * PACKED),
+                                        .sequences = on_backend(backend, steps, sizeof steps),
+                                        .sequence_count = 2 * STEPS,
+                                        .positions = 2 * LONGEST,
+                                        .group = 1,
+                                        .cosine = append.cosine,
+                                        .sine = append.sine,
+                                        .cache = cache,
+                                        .scale = 0.125f,
+                                        .y = y});
+    const float *have = operands_from(backend, y, STEPS * DIM);
+    const float **k = host_memory(LONGEST * sizeof *k), **v = host_memory(LONGEST * sizeof *v);
+    for (int i = 0; i < STEPS; i++) {
+        result want;
+        for (int key = 0; key < lengths[i]; key++) {
+            bool own = key == lengths[i] - 1;
+            k[key] = (own ? packed + i * PACKED : prompt + key % GP_PAGE_TOKENS * PACKED) + DIM;
+            v[key] = k[key] + DIM;
+        }
+        reference(backend, packed + i * PACKED, k, v, NULL, lengths[i], DIM, 0.125, &want);
+        compare(have + i * DIM, &want, DIM, "a long step's attention", backend, lengths[i] - 1);
+    }
+    release_memory();
 }
 
 /** The same prompts in MANY pieces, all in one call. */
@@ -499,6 +568,7 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_pages(seed, backends[i], 1, 20, 16, random_between(seed, 1, 130));
         test_pages(seed, backends[i], 2, random_between(seed, 1, 7), 2 * random_between(seed, 1, 64),
                    random_between(seed, 1, 200));
+        test_long_steps(seed, backends[i]);
     }
 }
 

@@ -191,21 +191,48 @@ static void test_draw_alike(gp_backend **backends, int count, uint64_t *seed) {
     release_memory();
 }
 
+/** Tokens of rows of logits [rows, count], each by its own choice. */
+static void draw_tokens(gp_backend *backend, const float *logits, int rows, int count,
+                        const gp_token_choice *how, int32_t *tokens) {
+    int mark = handed_out_count;
+    size_t bytes = (size_t)rows * sizeof *tokens;
+    gp_sample sample = {.logits = floats_on(backend, logits, (int64_t)rows * count),
+                        .rows = rows,
+                        .count = count,
+                        .choices = on_backend(backend, how, (size_t)rows * sizeof *how),
+                        .order = on_backend(backend, NULL, (size_t)count * bytes),
+                        .tokens = on_backend(backend, NULL, bytes)};
+    backend->ops->sample(backend, &sample);
+    backend->ops->download(backend, tokens, sample.tokens, bytes);
+    release_memory_from(mark);
+}
+
 static int32_t draw_token(gp_backend *backend, const float *logits, int count, float temperature, float top_p,
                           double uniform) {
     int32_t token = -1;
-    int mark = handed_out_count;
-    gp_sample sample = {floats_on(backend, logits, count),
-                        count,
-                        temperature,
-                        top_p,
-                        uniform,
-                        on_backend(backend, NULL, (size_t)count * sizeof(int32_t)),
-                        on_backend(backend, &token, sizeof token)};
-    backend->ops->sample(backend, &sample);
-    backend->ops->download(backend, &token, sample.token, sizeof token);
-    release_memory_from(mark);
+    draw_tokens(backend, logits, 1, count, &(gp_token_choice){uniform, temperature, top_p}, &token);
     return token;
+}
+
+/** Rows at once, greedy ones beside drawn ones: each has the token that it has alone. */
+static void test_sample_rows(gp_backend *backend, uint64_t *seed) {
+    enum { ROWS = 9, COUNT = 777 };
+    const float *logits = random_floats(seed, ROWS * COUNT, 6);
+    gp_token_choice how[ROWS];
+    int32_t tokens[ROWS];
+    for (int i = 0; i < ROWS; i++) {
+        how[i].uniform = ((double)random_float(seed) + 1) / 2;
+        how[i].temperature = i % 3 == 0 ? 0 : 0.5f + (float)i;
+        how[i].top_p = i % 2 == 0 ? 1 : 0.7f;
+    }
+    draw_tokens(backend, logits, ROWS, COUNT, how, tokens);
+    for (int i = 0; i < ROWS; i++) {
+        int32_t alone = draw_token(backend, logits + (size_t)i * COUNT, COUNT, how[i].temperature,
+                                   how[i].top_p, how[i].uniform);
+        CHECK(tokens[i] == alone, "%s: row %d of %d has token %d, alone %d", backend->name, i, ROWS,
+              tokens[i], alone);
+    }
+    release_memory();
 }
 
 static void test_sample(gp_backend *backend, int draws) {
@@ -252,6 +279,7 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_draw_edges(backends[i], seed, 7, 21, 35);  /* every third row is one of logits */
         test_draw_edges(backends[i], seed, 3, 200, 64); /* more rows than there can be changes */
         test_sample(backends[i], EMULATED ? 12 : 20000);
+        test_sample_rows(backends[i], seed);
     }
     test_draw_alike(backends, count, seed);
     const char *folder = getenv("GEOPIXEL_SHARED");

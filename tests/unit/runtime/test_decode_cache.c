@@ -37,7 +37,8 @@ static void forward(bench *b, int count, const int32_t *const *ids, const int *f
         decode = decode && rows[s] == 1 && image_row[0] == 0;
     }
     ops->embed(b->backend, &(gp_embed){language->embeddings, b->buffers.ids, packed, b->buffers.x});
-    gp_language_forward(language, b->backend, &b->buffers, packed, sequences, count, &b->cache, decode);
+    gp_language_forward(language, b->backend, &b->buffers, packed, sequences, count, &b->cache,
+                        decode ? LENGTH : 0);
     gp_language_final(language, b->backend, &b->buffers, 0, packed);
     ops->download(b->backend, out, b->buffers.final,
                   (size_t)packed * (size_t)language->config.hidden_size * sizeof *out);

@@ -72,18 +72,22 @@ dim3 grid_size();
 
 namespace simt {
 template <typename Kernel> struct Launcher;
-/** A launch's arguments are copied when it is made, as on a device. */
+/** A launch's arguments are copied when it is made, as on a device; a stream that captures keeps it. */
 template <typename... Parameters> struct Launcher<void(Parameters...)> {
     const char *name;
     dim3 grid, block;
     size_t shared_bytes;
+    cudaStream_t stream;
     void (*kernel)(Parameters...);
     struct Call {
         void (*kernel)(Parameters...);
         std::tuple<Parameters...> arguments;
     };
     void operator()(Parameters... arguments) const {
-        Call copy{kernel, std::tuple<Parameters...>(arguments...)};
+        Call call{kernel, std::tuple<Parameters...>(arguments...)};
+        if (!capture(stream, [launcher = *this, call] { launcher.run(call); })) run(call);
+    }
+    void run(Call copy) const {
         allow(&copy, sizeof copy, false); // parameters may be read by address
         launch(
             {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes},
@@ -96,12 +100,12 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
 };
 template <typename... Parameters>
 Launcher<void(Parameters...)> make_launcher(const char *name, void (*kernel)(Parameters...), dim3 grid,
-                                            dim3 block, size_t shared_bytes) {
-    return {name, grid, block, shared_bytes, kernel};
+                                            dim3 block, size_t shared_bytes, cudaStream_t stream) {
+    return {name, grid, block, shared_bytes, stream, kernel};
 }
 } // namespace simt
 #define GP_LAUNCH(kernel, grid, block, shared_bytes, stream)                                                 \
-    ((void)(stream), ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes))
+    ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes, stream)
 
 /* ---- shared memory ---- */
 

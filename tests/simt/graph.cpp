@@ -1,0 +1,82 @@
+/** Captures and graphs. Streams run at once here, so one list for the thread that captures is all there is.
+ */
+#include "tests/simt/runtime.h"
+
+#include <vector>
+
+struct simt_graph {
+    std::vector<std::function<void()>> work;
+};
+
+struct simt_graph_exec {
+    std::vector<std::function<void()>> work;
+};
+
+static thread_local void *capturing; // the stream
+static thread_local bool worthless;
+static thread_local simt_graph *captured;
+
+namespace simt {
+
+bool capture(void *stream, std::function<void()> work) {
+    if (capturing == nullptr || stream != capturing) return false;
+    if (!worthless) captured->work.push_back(std::move(work));
+    return true;
+}
+
+bool may_wait() {
+    if (capturing != nullptr) worthless = true;
+    return capturing == nullptr;
+}
+
+bool spoil(void *stream) {
+    return capturing != nullptr && stream == capturing && !may_wait();
+}
+
+} // namespace simt
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (capturing != nullptr) return cudaErrorIllegalState;
+    capturing = stream;
+    captured = new simt_graph;
+    worthless = false;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    if (capturing == nullptr || stream != capturing) return cudaErrorIllegalState;
+    capturing = nullptr;
+    if (worthless) {
+        delete captured;
+        return cudaErrorStreamCaptureInvalidated;
+    }
+    *graph = captured;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
+    *exec = new simt_graph_exec{graph->work};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
+    return simt::spoil(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    if (simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
+    for (const std::function<void()> &work : exec->work) work();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
+}
