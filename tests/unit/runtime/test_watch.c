@@ -160,6 +160,7 @@ static void test_races(uint64_t *seed) {
 
 int main(void) {
     uint64_t seed = fresh_seed();
+    fflush(stdout); /* what is left in it every child would print again */
     for (int round = 0; round < 20; round++) test_events(&seed);
     test_races(&seed);
     return check_done();
