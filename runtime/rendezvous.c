@@ -346,7 +346,8 @@ static bool connect_to_leader(const gp_launch *launch, double deadline, int *out
         int fd = -1, error = 0, unknown = getaddrinfo(launch->host, port, &hints, &addresses);
         if (unknown != 0) {
             reason = gai_strerror(unknown);
-            if (unknown != EAI_AGAIN) return gp_fail(status, "%s", reason);
+            if (unknown != EAI_AGAIN)
+                return gp_fail(status, "%s (GEOPIXEL_RENDEZVOUS sets another place)", reason);
         } else {
             for (struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next)
                 fd = connect_once(a, deadline, &error);
