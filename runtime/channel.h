@@ -51,8 +51,11 @@ bool gp_channel_send(const gp_channel *channel, uint32_t kind, const void *first
  */
 bool gp_channel_receive(const gp_channel *channel, gp_message *message, size_t most, gp_status *status);
 
-/** Ends both directions: whoever waits on one of the two ends, or will, returns with a failure; messages that
- * were sent before may still be received at the other end. From any thread, any number of times. */
+/**
+ * Ends both directions: receives of both ends, that wait or will be called, and sends of this end fail; what
+ * was sent before may still be received at the other end. A send that waits at the other end of a TCP
+ * connection goes on waiting until that end is shut down too. From any thread, any number of times.
+ */
 void gp_channel_shutdown(const gp_channel *channel);
 
 /** Nobody uses it any more. */

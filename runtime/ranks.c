@@ -53,7 +53,7 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
     if (!done) gp_fail(status, "no memory for %d ranks", size);
     for (int rank = 0; rank < size && done; rank++) own->channels[rank].fd = -1;
     for (int rank = 1; rank < size && done; rank++) done = start_worker(own, rank, options, replica, status);
-    done = done && gp_watch_start(own->channels + 1, size - 1, worker_gone, own, &own->watch, status);
+    done = done && gp_watch_start(&own->watch, own->channels + 1, size - 1, worker_gone, own, status);
     if (!done) gp_ranks_close(own);
     *ranks = done ? own : NULL;
     return done;

@@ -60,7 +60,7 @@ static bool open_part(worker *w, gp_status *status) {
                 gp_model_open(&w->model, o->engine->model, w->backend, (gp_split){o->rank, o->size},
                               &unexpected, status) &&
                 gp_reserve_measure(&w->model, w->backend, o->engine, &w->reserve, status) &&
-                gp_watch_start(&w->channel, 1, leader_gone, w, &w->watch, status);
+                gp_watch_start(&w->watch, &w->channel, 1, leader_gone, w, status);
     gp_status_clear(&unexpected); /* the leader has said so */
     if (!done) return false;
     w->run = (gp_run){.model = &w->model,
