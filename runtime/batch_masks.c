@@ -96,7 +96,8 @@ static bool is_among(const gp_request_state *s, gp_request_state *const *request
     return false;
 }
 
-/** Maps of the first pictures that have none yet. */
+/** Maps of the first pictures that have none, or none any more: a session forgets them where one of its
+ * requests fails. */
 static void ground(const gp_run *run, gp_request_state *const *requests, int count) {
     const gp_grounding *grounding = &run->model->grounding;
     gp_backend *backend = run->model->backend;
@@ -111,6 +112,7 @@ static void ground(const gp_run *run, gp_request_state *const *requests, int cou
         pictures[taken] = picture_of(s);
         if (pictures[taken].width > width) width = pictures[taken].width;
         if (pictures[taken].height > height) height = pictures[taken].height;
+        if (s->current != GP_STAGE_GROUNDING) gp_request_begin(s, GP_STAGE_GROUNDING);
         taking[taken++] = s;
     }
     if (taken == 0) return;
@@ -129,8 +131,8 @@ static void ground(const gp_run *run, gp_request_state *const *requests, int cou
 /** The first time, makes room for a mask; where there is none, the request fails. */
 static bool begin_masks(gp_request_state *s) {
     const gp_image *image = &s->options->image;
-    if (s->current == GP_STAGE_MASKS) return true;
-    gp_request_begin(s, GP_STAGE_MASKS);
+    if (s->current != GP_STAGE_MASKS) gp_request_begin(s, GP_STAGE_MASKS);
+    if (s->mask.arena.block != NULL) return true;
     gp_observe(s->run->observer, s->backend, "seg_hidden", s->kept.seg_hidden, 0, s->seg_count,
                s->model->config.language.hidden_size);
     bool done =
