@@ -257,6 +257,7 @@ static void admit(gp_engine *engine) {
 static void *serve(void *argument) {
     gp_engine *engine = argument;
     gp_scheduler *scheduler = &engine->scheduler;
+    engine->backend->ops->enter(engine->backend);
     pthread_mutex_lock(&engine->mutex);
     for (;;) {
         while (close_session(engine)) continue;

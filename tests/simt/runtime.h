@@ -1,11 +1,14 @@
-/** The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
- * returns. */
+/**
+ * The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
+ * returns. Threads may call it at once; each has its current device, at first 0, and a stream, an allocation
+ * and what kernels touch belong to one device.
+ */
 #pragma once
 
 #include <cstddef>
 
 typedef void *cudaStream_t;
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidDevice = 101 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
@@ -14,10 +17,9 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount;
 };
 
+/** 1, or what GEOPIXEL_SIMT_DEVICES says. */
 cudaError_t cudaGetDeviceCount(int *count);
-inline cudaError_t cudaSetDevice(int) {
-    return cudaSuccess;
-}
+cudaError_t cudaSetDevice(int device);
 /** The capability is 8.0, or what GEOPIXEL_SIMT_CAPABILITY says (80 or 90). */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaMalloc(void **memory, size_t bytes);
@@ -26,10 +28,7 @@ cudaError_t cudaFree(void *memory);
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream);
-inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = stream; // not null, as the backend asks
-    return cudaSuccess;
-}
+cudaError_t cudaStreamCreate(cudaStream_t *stream);
 inline cudaError_t cudaStreamDestroy(cudaStream_t) {
     return cudaSuccess;
 }
@@ -40,6 +39,13 @@ inline cudaError_t cudaGetLastError() {
     return cudaSuccess; // the emulator ends the program at the first error
 }
 const char *cudaGetErrorString(cudaError_t error);
+
+namespace simt {
+/** The calling thread's. */
+int current_device();
+/** A stream's; null is the current device's default one. */
+int device_of(cudaStream_t stream);
+} // namespace simt
 /** Beyond what a block of the emulated GPU may have is reported at the launch. */
 template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
     return cudaSuccess;

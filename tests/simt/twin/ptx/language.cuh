@@ -77,6 +77,7 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
     const char *name;
     dim3 grid, block;
     size_t shared_bytes;
+    cudaStream_t stream;
     void (*kernel)(Parameters...);
     struct Call {
         void (*kernel)(Parameters...);
@@ -84,24 +85,26 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
     };
     void operator()(Parameters... arguments) const {
         Call copy{kernel, std::tuple<Parameters...>(arguments...)};
-        allow(&copy, sizeof copy, false); // parameters may be read by address
+        lock();
+        allow(&copy, sizeof copy, false, current_device()); // parameters may be read by address
         launch(
-            {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes},
+            {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, device_of(stream)},
             [](void *call) {
                 std::apply(static_cast<Call *>(call)->kernel, static_cast<Call *>(call)->arguments);
             },
             &copy);
         disallow(&copy);
+        unlock();
     }
 };
 template <typename... Parameters>
 Launcher<void(Parameters...)> make_launcher(const char *name, void (*kernel)(Parameters...), dim3 grid,
-                                            dim3 block, size_t shared_bytes) {
-    return {name, grid, block, shared_bytes, kernel};
+                                            dim3 block, size_t shared_bytes, cudaStream_t stream) {
+    return {name, grid, block, shared_bytes, stream, kernel};
 }
 } // namespace simt
 #define GP_LAUNCH(kernel, grid, block, shared_bytes, stream)                                                 \
-    ((void)(stream), ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes))
+    ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes, stream)
 
 /* ---- shared memory ---- */
 
