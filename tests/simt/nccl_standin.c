@@ -63,12 +63,14 @@ typedef struct gp_nccl_communicator {
     job job;
     int listening, peers[RANKS_MAX]; /* sockets; peers: of rank 0 all others, of others rank 0. -1: none */
     _Atomic int inside;              /* calls on it now */
+    struct gp_nccl_communicator *earlier;
 } communicator;
 
 static _Thread_local int group_depth;
 static _Thread_local communicator *group_of;
 static _Thread_local job group_job;
 
+static communicator *_Atomic latest; /* all that were made */
 static pthread_mutex_t misuse_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char misuse[256], told[256];
 static _Atomic bool noticed;
@@ -145,6 +147,7 @@ gp_nccl_result ncclCommInitRankConfig(communicator **handle, int size, gp_commun
     for (int k = 0; k < RANKS_MAX; k++) c->peers[k] = -1;
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->changed, NULL);
+    c->earlier = atomic_exchange(&latest, c);
     if (pthread_create(&c->thread, NULL, carry_out, c) != 0) abort();
     *handle = c;
     return GP_NCCL_IN_PROGRESS;
