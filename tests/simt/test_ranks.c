@@ -267,12 +267,22 @@ static void test_wrong_calls(gp_backend **backends) {
     CHECK(strstr(misuse, "of 11 bytes at rank 1 is not what rank 0 called") != NULL, "seen: %s", misuse);
     for (int k = 0; k < 2; k++) end(&ranks[k]);
 
-    rank_thread alone = {backends[0], new_id(), 0, 1, .count = COUNT_MAX + 1};
-    start(&alone);
-    pthread_join(alone.thread, NULL);
-    CHECK(!alone.done && strstr(alone.status.message, "more than join was told") != NULL, "said: %s",
-          alone.status.message);
-    end(&alone);
+    rank_thread wrong = {backends[0], new_id(), 0, 2, .count = 0}, right = wrong;
+    right.backend = backends[1];
+    right.rank = 1;
+    right.count = 5;
+    start(&wrong);
+    start(&right);
+    pthread_join(wrong.thread, NULL);
+    REQUIRE(wrong.joined, "%s", wrong.status.message);
+    wrong.communicator->ops->all_reduce(wrong.communicator, NULL, COUNT_MAX + 1);
+    pthread_join(right.thread, NULL); /* it is told before the other asks */
+    CHECK(!right.done && strstr(right.status.message, "was ended") != NULL, "said: %s", right.status.message);
+    CHECK(!wrong.communicator->ops->check(wrong.communicator, &wrong.status) &&
+              strstr(wrong.status.message, "more than join was told") != NULL,
+          "said: %s", wrong.status.message);
+    end(&wrong);
+    end(&right);
 
     rank_thread first = {backends[0], new_id(), 0, 2, .count = 0}, second = first;
     second.backend = backends[1];
