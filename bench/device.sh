@@ -80,11 +80,14 @@ for name in cuda_masks cuda_pictures; do # they need libraries
     [ ! -x "$build/tests/$name" ] || tests+=("$name")
 done
 for name in "${tests[@]}"; do tested "$name"; done
+libraries=$(wheels lib :)
+# Ranks need NCCL: as many as there are GPUs, one of which shows that NCCL takes our calls.
+LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries tested cuda_communicator
+[ ! -x "$build/tests/cuda_nccl" ] || LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries tested cuda_nccl
 shared=${GEOPIXEL_SHARED:-../shared}
 if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
     step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
-libraries=$(wheels lib :)
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
 if [ -z "$gpu" ]; then
     say "compute-sanitizer was not asked: there is no GPU"

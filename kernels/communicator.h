@@ -38,10 +38,11 @@ typedef struct gp_communicator_ops {
     void (*group_begin)(gp_communicator *communicator);
     void (*group_end)(gp_communicator *communicator);
     /** Ends the group's work, for all its ranks in this process at least, as soon as may be; from any
-     * thread, any number of times. */
+     * thread that is not itself between a group_begin and its end, any number of times. */
     void (*abort)(gp_communicator *communicator);
     /** After gp_backend's finish: whether all that was asked was done; false with `status` set after an
-     * abort, and where the group failed by itself. */
+     * abort, and where the group failed by itself, which ends it as an abort does. From another thread, at
+     * any time: whether nothing is known to have failed so far. */
     bool (*check)(gp_communicator *communicator, gp_status *status);
     /** Frees this rank's; every rank does, and none waits in an operation. */
     void (*destroy)(gp_communicator *communicator);

@@ -435,6 +435,9 @@ typedef struct gp_sample {
 typedef struct gp_recording gp_recording;
 
 typedef struct gp_ops {
+    /** Called by each thread that will drive the backend, before any other operation; not needed by the one
+     * that opened it while that opens or enters no other. One thread at a time drives a backend. */
+    void (*enter)(gp_backend *backend);
     /** `bytes` of backend memory aligned to GP_ALIGNMENT; NULL when there is none. Free with release. */
     void *(*allocate)(gp_backend *backend, size_t bytes);
     void (*release)(gp_backend *backend, void *memory);
@@ -475,7 +478,8 @@ typedef struct gp_ops {
     /**
      * Makes the backend one of `size` ranks; blocks until all have come, or `abort` of one that has. `most`:
      * elements of the largest all-reduce. Closed by its `destroy`, before the backend. Fails where ranks of
-     * this kind cannot meet.
+     * this kind cannot meet. `*communicator` is stored, for an atomic load by another thread, as soon as that
+     * may abort it, and NULL before a join that fails returns, by when an abort that ended it is done.
      */
     bool (*join)(gp_backend *backend, const gp_communicator_id *id, int rank, int size, size_t most,
                  gp_communicator **communicator, gp_status *status);

@@ -9,6 +9,7 @@ bool gp_replica_open(gp_replica *replica, const gp_engine_options *options, int 
     gp_status unexpected = {0};
     gp_reserve reserve;
     *replica = (gp_replica){.backend = backend, .owns_backend = backend == NULL};
+    if (backend != NULL) backend->ops->enter(backend);
     bool done = (ranks == 1 || gp_ranks_start(options, index, &replica->ranks, status)) &&
                 (backend != NULL || gp_replica_open_backend(options->device, options->threads, index * ranks,
                                                             replicas * ranks, &replica->backend, status)) &&

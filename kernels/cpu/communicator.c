@@ -119,10 +119,10 @@ bool gp_cpu_join(gp_backend *backend, const gp_communicator_id *id, int rank, in
         return gp_fail(status, "rank %d of %d cannot join a group of %d ranks", rank, size, g->size);
     }
     *own = (cpu_communicator){{&operations, rank, size, 0}, g};
-    *communicator = &own->base;
+    __atomic_store_n(communicator, &own->base, __ATOMIC_RELEASE);
     if (meet(g)) return true;
-    operations.destroy(*communicator);
-    *communicator = NULL;
+    __atomic_store_n(communicator, NULL, __ATOMIC_RELEASE);
+    operations.destroy(&own->base);
     return gp_fail(status, "the group of %d ranks was ended before rank %d had joined", size, rank);
 }
 

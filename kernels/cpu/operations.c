@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+static void enter(gp_backend *backend) {
+    (void)backend;
+}
+
 static void *allocate(gp_backend *backend, size_t bytes) {
     (void)backend;
     return gp_allocate(bytes);
@@ -40,6 +44,7 @@ static bool finish(gp_backend *backend, gp_status *status) {
 extern const gp_ops GP_CPU(ops);
 
 const gp_ops GP_CPU(ops) = {
+    .enter = enter,
     .allocate = allocate,
     .release = release,
     .upload = copy,

@@ -14,6 +14,7 @@ enum { CAPABILITY_MIN = 80 }; /* Ampere: cp.async, bf16 mma.sync */
 
 static void destroy(gp_backend *backend) {
     Backend &cuda = gp_cuda::of(backend);
+    backend->ops->enter(backend); // whoever closes it
     if (cuda.stream != nullptr) cudaStreamSynchronize(cuda.stream);
     while (cuda.weights != nullptr) {
         gp_cuda::Allocation *weight = cuda.weights;
@@ -48,6 +49,7 @@ extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status 
     cuda->base.operand = GP_DTYPE_BF16;
     cuda->base.workspace_bytes = gp_cuda::kWorkspaceBytes;
     cuda->base.destroy = destroy;
+    cuda->device = index;
     cuda->processors = properties.multiProcessorCount;
     cuda->hopper = capability == 90; // its own instructions do not live on in later chips
     snprintf(cuda->base.name, sizeof cuda->base.name, "cuda %.64s, sm_%d", properties.name, capability);

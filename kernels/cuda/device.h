@@ -30,6 +30,7 @@ struct Allocation {
 
 struct Backend {
     gp_backend base;
+    int device; // its number
     cudaStream_t stream;
     int processors; // streaming multiprocessors
     bool hopper;    // capability 9.0: wgmma and tensor copies
@@ -77,6 +78,9 @@ inline uint16_t *bits_of(gp_operand *x) {
 }
 
 /* The operations, each documented in ops.h. */
+bool communicator_id(gp_communicator_id *, gp_status *);
+bool join(gp_backend *, const gp_communicator_id *, int rank, int size, size_t most, gp_communicator **,
+          gp_status *);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

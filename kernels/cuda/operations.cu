@@ -17,6 +17,10 @@ void note(Backend &backend, cudaError_t error, const char *what) {
     backend.failed_in = what;
 }
 
+static void enter(gp_backend *backend) {
+    note(of(backend), cudaSetDevice(of(backend).device), "enter");
+}
+
 static void *allocate(gp_backend *backend, size_t bytes) {
     void *memory = nullptr;
     if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) == cudaSuccess) return memory;
@@ -138,6 +142,7 @@ static void forget(gp_backend *backend, gp_recording *recording) {
 const gp_ops *operations() {
     static const gp_ops table = [] {
         gp_ops ops = {};
+        ops.enter = enter;
         ops.allocate = allocate;
         ops.release = release;
         ops.upload = upload;
@@ -153,6 +158,8 @@ const gp_ops *operations() {
         ops.kv_page_bytes = gp_cuda_kv_page_bytes;
         ops.mask_upsample_scratch = gp_cuda_mask_upsample_scratch;
         ops.draw_mask_scratch = gp_cuda_draw_mask_scratch;
+        ops.communicator_id = communicator_id;
+        ops.join = join;
         ops.linear = linear;
         ops.linear_swiglu = linear_swiglu;
         ops.norm = norm;

@@ -214,10 +214,18 @@ static __global__ void tensor_wgmma(const __grid_constant__ tensor_map a,
     for (int i = 0; i < 32; i++) data[threadIdx.x * 32 + i] = d[i];
 }
 
+/** On device 1, where the bug is planted; buffers and streams are device 0's. */
+static void launch_elsewhere(float *data, bool planted, cudaStream_t stream) {
+    cudaSetDevice(planted ? 1 : 0);
+    GP_LAUNCH(neighbours, 1, 64, 256, stream)(data, false);
+    cudaSetDevice(0);
+}
+
 extern "C" void run_bug(int bug, float *data, const void *maps, int planted) {
     bool on = planted != 0;
     auto *map = static_cast<const tensor_map *>(maps);
     auto *halves = reinterpret_cast<uint16_t *>(data);
+    cudaStream_t stream;
     switch (bug) {
     case 0:
         return GP_LAUNCH(neighbours, 1, 64, 256, nullptr)(data, on);
@@ -262,6 +270,11 @@ extern "C" void run_bug(int bug, float *data, const void *maps, int planted) {
     case 20:
         return GP_LAUNCH(odd_box, 1, 64, 1040, nullptr)(map[0], halves, on);
     case 21:
+        return launch_elsewhere(data, on, nullptr);
+    case 22:
+        cudaStreamCreate(&stream);
+        return launch_elsewhere(data, on, stream);
+    case 23:
         return GP_LAUNCH(tensor_wgmma, 1, 128, 16400, nullptr)(map[1], map[2], data, on);
     }
 }

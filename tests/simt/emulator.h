@@ -61,8 +61,8 @@ struct Thread {
     void *result = nullptr; // where a collective leaves this thread's share
 };
 
-/** The running block; null between launches. */
-extern Thread *self;
+/** The running thread; null between launches, and always in threads of the program that launch nothing. */
+extern __thread Thread *self;
 
 /* ---- scheduler.cpp ---- */
 
@@ -70,10 +70,18 @@ struct Launch {
     const char *kernel;
     Index grid, block;
     size_t shared_bytes;
+    int device; // of its stream
 };
 
-/** Runs thread(argument) for every thread of every block; the first error ends the launch and is kept for
- * take_error, or ends the program if nobody asked for errors (expect_errors). */
+/**
+ * The emulator's one lock. Threads of the program take turns: each launch is made under it, from the first
+ * `allow` of its own to the last `disallow`, and so is every change of what buffers there are.
+ */
+void lock();
+void unlock();
+
+/** Runs thread(argument) for every thread of every block, under the lock; the first error ends the launch and
+ * is kept for take_error, or ends the program if nobody asked for errors (expect_errors). */
 void launch(const Launch &what, void (*thread)(void *), void *argument);
 const Launch &running();
 Index block_index();
@@ -120,8 +128,9 @@ uint32_t shared_address(const void *pointer, size_t bytes, Place place);
 unsigned char *shared_pointer(uint32_t address, size_t bytes, size_t alignment, const char *what,
                               Place place);
 
-/** A region that kernels may read and write, or only read. */
-void allow(const void *begin, size_t bytes, bool writable);
+/** A region that kernels on a device may read and write, or only read. Under the lock, but in programs of one
+ * thread. */
+void allow(const void *begin, size_t bytes, bool writable, int device);
 void disallow(const void *begin);
 
 enum class Access { Read, Write, Operand, AsyncWrite }; // Operand: read by a wgmma of the warp

@@ -35,6 +35,14 @@ bool spoil(void *stream) {
 
 } // namespace simt
 
+/* For the stand-in for NCCL, a library that is loaded: its calls on a stream that captures. */
+extern "C" __attribute__((visibility("default"))) bool
+simt_capture_call(void *stream, void (*run)(void *argument), const void *argument, size_t bytes) {
+    auto *first = static_cast<const unsigned char *>(argument);
+    std::vector<unsigned char> copy(first, first + bytes);
+    return simt::capture(stream, [run, copy]() mutable { run(copy.data()); });
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (capturing != nullptr) return cudaErrorIllegalState;
     capturing = stream;

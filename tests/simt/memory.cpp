@@ -1,6 +1,7 @@
 /** Every load and store of a kernel: is it inside what the kernel has, aligned, written before, and ordered?
  */
 #include "tests/simt/emulator.h"
+#include "tests/simt/runtime.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -36,6 +37,7 @@ bool on_stack(const void *pointer);
 struct Region {
     const unsigned char *begin, *end;
     bool writable;
+    int device;
 };
 static std::vector<Region> regions; // sorted
 static Region recent;
@@ -222,10 +224,10 @@ static bool before(const Region &region, const unsigned char *begin) {
     return region.begin < begin;
 }
 
-void allow(const void *begin, size_t bytes, bool writable) {
+void allow(const void *begin, size_t bytes, bool writable, int device) {
     auto *first = (const unsigned char *)begin;
     regions.insert(std::lower_bound(regions.begin(), regions.end(), first, before),
-                   Region{first, first + bytes, writable});
+                   Region{first, first + bytes, writable, device});
     recent = {};
 }
 
@@ -243,7 +245,9 @@ static bool in_image(const unsigned char *byte) {
 }
 
 static void check_global(const unsigned char *byte, size_t bytes, bool write, Place place, const void *code) {
-    if (byte >= recent.begin && byte + bytes <= recent.end && (recent.writable || !write)) return;
+    if (byte >= recent.begin && byte + bytes <= recent.end && (recent.writable || !write) &&
+        recent.device == current_device())
+        return;
     auto at = std::upper_bound(regions.begin(), regions.end(), byte,
                                [](const unsigned char *p, const Region &region) { return p < region.begin; });
     if (at != regions.begin() && byte < (at - 1)->end) {
@@ -252,6 +256,9 @@ static void check_global(const unsigned char *byte, size_t bytes, bool write, Pl
             fail("%s: %zu bytes at %zu, beyond the end of a buffer of %zu bytes",
                  text_of(place, code).c_str(), bytes, (size_t)(byte - region.begin),
                  (size_t)(region.end - region.begin));
+        if (region.device != current_device())
+            fail("%s: a kernel on device %d touches a buffer of device %d", text_of(place, code).c_str(),
+                 current_device(), region.device);
         if (write && !region.writable)
             fail("%s: a write to a buffer that is only to be read", text_of(place, code).c_str());
         recent = region;
@@ -326,6 +333,11 @@ extern "C" void __tsan_read_range(void *p, unsigned long bytes) {
 }
 extern "C" void __tsan_write_range(void *p, unsigned long bytes) {
     simt::check(p, bytes, 1, Access::Write, {}, __builtin_return_address(0));
+}
+/* An atomic store of the launchers', which is to be one. */
+extern "C" void __tsan_atomic64_store(volatile uint64_t *p, uint64_t value, int) {
+    simt::check((void *)p, 8, 8, Access::Write, {}, __builtin_return_address(0));
+    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);
 }
 extern "C" void __tsan_init(void) {}
 extern "C" void __tsan_func_entry(void *) {}

@@ -5,9 +5,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 
-static std::map<const unsigned char *, size_t> allocations;
+struct Buffer {
+    size_t bytes;
+    int device;
+};
+static std::map<const unsigned char *, Buffer> allocations;
+static __thread int device;
+static char streams[64]; // a stream is its device's place here
 
 static int capability() {
     const char *given = getenv("GEOPIXEL_SIMT_CAPABILITY");
@@ -15,8 +22,30 @@ static int capability() {
 }
 
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
+    const char *given = getenv("GEOPIXEL_SIMT_DEVICES");
+    *count = given != nullptr ? atoi(given) : 1;
     return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int number) {
+    int count;
+    cudaGetDeviceCount(&count);
+    if (number < 0 || number >= count || number >= (int)sizeof streams) return cudaErrorInvalidDevice;
+    device = number;
+    return cudaSuccess;
+}
+
+int simt::current_device() {
+    return device;
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t *stream) {
+    *stream = streams + device;
+    return cudaSuccess;
+}
+
+int simt::device_of(cudaStream_t stream) {
+    return stream == nullptr ? device : (int)((char *)stream - streams);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
@@ -25,7 +54,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
     properties->major = capability() / 10;
     properties->minor = capability() % 10;
     properties->multiProcessorCount = 4;
+    simt::lock();
     simt::set_shared_limit(capability() >= 90 ? 227 * 1024 : 99 * 1024);
+    simt::unlock();
     return cudaSuccess;
 }
 
@@ -34,30 +65,35 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
     *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (*memory == nullptr) return cudaErrorMemoryAllocation;
     memset(*memory, 0xFF, bytes); // NaN: what nobody writes shows
-    allocations[(const unsigned char *)*memory] = bytes;
-    simt::allow(*memory, bytes, true);
+    simt::lock();
+    allocations[(const unsigned char *)*memory] = {bytes, device};
+    simt::allow(*memory, bytes, true, device);
+    simt::unlock();
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *memory) {
     if (memory == nullptr) return cudaSuccess;
     if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
+    simt::lock();
     if (allocations.erase((const unsigned char *)memory) == 0) {
         fprintf(stderr, "simt: cudaFree of %p, which cudaMalloc did not give\n", memory);
         exit(1);
     }
     simt::disallow(memory);
+    simt::unlock();
     free(memory);
     return cudaSuccess;
 }
 
 static void check_device(const void *memory, size_t bytes, const char *what) {
     auto *byte = (const unsigned char *)memory;
+    simt::lock();
     auto at = allocations.upper_bound(byte);
-    if (at != allocations.begin()) {
-        --at;
-        if (byte + bytes <= at->first + at->second) return;
-    }
+    bool inside =
+        at != allocations.begin() && byte + bytes <= std::prev(at)->first + std::prev(at)->second.bytes;
+    simt::unlock();
+    if (inside) return;
     fprintf(stderr, "simt: %s of %zu bytes at %p leaves the device's buffers\n", what, bytes, memory);
     exit(1);
 }
@@ -90,6 +126,8 @@ const char *cudaGetErrorString(cudaError_t error) {
         return "no error";
     case cudaErrorMemoryAllocation:
         return "out of memory";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
     case cudaErrorIllegalState:
         return "the operation cannot be performed in the present state";
     case cudaErrorStreamCaptureUnsupported:

@@ -1,5 +1,8 @@
-/** The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
- * returns, but what a stream captures (graph.h). */
+/**
+ * The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
+ * returns, but what a stream captures (graph.h). Threads may call it at once; each has its current device, at
+ * first 0, and a stream, an allocation and what kernels touch belong to one device.
+ */
 #pragma once
 
 #include "tests/simt/graph.h"
@@ -8,6 +11,7 @@ typedef void *cudaStream_t;
 enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidDevice = 101,
     cudaErrorIllegalState = 401,
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
@@ -20,10 +24,9 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount;
 };
 
+/** 1, or what GEOPIXEL_SIMT_DEVICES says. */
 cudaError_t cudaGetDeviceCount(int *count);
-inline cudaError_t cudaSetDevice(int) {
-    return cudaSuccess;
-}
+cudaError_t cudaSetDevice(int device);
 /** The capability is 8.0, or what GEOPIXEL_SIMT_CAPABILITY says (80 or 90). */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaMalloc(void **memory, size_t bytes);
@@ -32,10 +35,7 @@ cudaError_t cudaFree(void *memory);
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream);
-inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = stream; // not null, as the backend asks
-    return cudaSuccess;
-}
+cudaError_t cudaStreamCreate(cudaStream_t *stream);
 inline cudaError_t cudaStreamDestroy(cudaStream_t) {
     return cudaSuccess;
 }
@@ -51,6 +51,13 @@ inline cudaError_t cudaGetLastError() {
     return cudaSuccess; // the emulator ends the program at the first error
 }
 const char *cudaGetErrorString(cudaError_t error);
+
+namespace simt {
+/** The calling thread's. */
+int current_device();
+/** A stream's; null is the current device's default one. */
+int device_of(cudaStream_t stream);
+} // namespace simt
 /** Beyond what a block of the emulated GPU may have is reported at the launch. */
 template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
     return cudaSuccess;

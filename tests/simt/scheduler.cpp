@@ -1,10 +1,12 @@
 /** Launches, fibres and the order in which they run. */
 #include "tests/simt/emulator.h"
+#include "tests/simt/runtime.h"
 
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <pthread.h>
 #include <sys/mman.h>
 
 namespace simt {
@@ -82,8 +84,9 @@ simt_switch:
 #error "the emulator's fibres are written for x86-64 and arm64"
 #endif
 
-Thread *self;
+__thread Thread *self;
 
+static pthread_mutex_t one_lock = PTHREAD_MUTEX_INITIALIZER;
 static std::vector<Thread> threads;
 static std::vector<Context> contexts;
 static std::vector<unsigned> ready;
@@ -106,6 +109,14 @@ void set_shared_limit(size_t bytes) {
 static void run_block();
 static void start_fibre(Thread &thread);
 static void switch_away();
+
+void lock() {
+    pthread_mutex_lock(&one_lock);
+}
+
+void unlock() {
+    pthread_mutex_unlock(&one_lock);
+}
 
 void seed(uint64_t value) {
     random_state = value | 1;
@@ -134,6 +145,10 @@ void launch(const Launch &what, void (*thread)(void *), void *argument) {
         failed = true;
         error = std::string(what.kernel) + ": " + std::to_string(what.shared_bytes) +
                 " bytes of shared memory, where a block may have " + std::to_string(shared_limit);
+    } else if (what.device != current_device()) {
+        failed = true;
+        error = std::string(what.kernel) + ": a launch on device " + std::to_string(current_device()) +
+                " into a stream of device " + std::to_string(what.device);
     }
     if (!failed) {
         // blocks in an order of chance: none may count on another

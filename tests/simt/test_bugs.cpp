@@ -42,9 +42,11 @@ static const struct {
     {"never waited for", ""},
     {"read of 128 bytes", "bugs.cu:"},
     {"column 17 is misaligned", "bugs.cu:"},
+    {"a kernel on device 1 touches a buffer of device 0", "bugs.cu:"},
+    {"a launch on device 1 into a stream of device 0", ""},
 };
 
-/** d of product 21 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
+/** d of product 23 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
 static void check_product(const float *data, const uint16_t *a, const uint16_t *b) {
     for (unsigned row = 0; row < 64; row++)
         for (unsigned column = 0; column < 64; column++) {
@@ -60,13 +62,14 @@ static void check_product(const float *data, const uint16_t *a, const uint16_t *
 }
 
 int main() {
+    setenv("GEOPIXEL_SIMT_DEVICES", "2", 1);
     float *data = static_cast<float *>(aligned_alloc(128, 4096 * sizeof(float)));
     uint16_t *matrices = static_cast<uint16_t *>(aligned_alloc(128, 2 * 4096 * sizeof(uint16_t)));
     for (unsigned i = 0; i < 4096; i++) data[i] = (float)i;
     for (unsigned i = 0; i < 2 * 4096; i++)
         matrices[i] = simt::to_bf16((float)(int)(simt::random_number() % 1000) / 500 - 1);
-    simt::allow(data, 4096 * sizeof(float), true);
-    simt::allow(matrices, 2 * 4096 * sizeof(uint16_t), false);
+    simt::allow(data, 4096 * sizeof(float), true, 0);
+    simt::allow(matrices, 2 * 4096 * sizeof(uint16_t), false, 0);
     auto *halves = reinterpret_cast<const unsigned char *>(matrices);
     const simt::TensorMap maps[4] = {{halves, 1, 64, 64, 0, 128, 8, 64, 0x7E4504A9},
                                      {halves, 1, 64, 64, 0, 128, 64, 64, 0x7E4504A9},
@@ -86,7 +89,7 @@ int main() {
             if (run == 0) printf("%s\n", error.c_str());
         }
     }
-    run_bug(21, data, maps, 0);
+    run_bug(23, data, maps, 0);
     check_product(data, matrices, matrices + 4096);
     for (int i = 0; i < 4096 && failures == 0; i++) data[i] = 0;
     printf("%d bugs planted, %d failures\n", count, failures);

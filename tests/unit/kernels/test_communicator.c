@@ -1,10 +1,14 @@
 /**
  * Collective operations of ranks that are threads, by sums and copies made here in the order that
- * communicator.h gives: 1 to 8 ranks, sizes from nothing to odd thousands, ranks that come late, and aborts.
+ * communicator.h gives: 1 to 8 ranks, sizes from nothing to odd tens of thousands, ranks that come late, and
+ * aborts. On the CPU, on GPUs as many as there are, and on emulated ones.
  */
 #include "kernels/base/memory.h"
 #include "kernels/ops.h"
 #include "tests/check.h"
+#ifdef GP_TEST_SIMT
+#include "tests/simt/nccl_standin.h"
+#endif
 
 #include <pthread.h>
 #include <string.h>
@@ -18,6 +22,9 @@ static size_t between(size_t least, size_t most) {
     return least + (size_t)(random_bits(&seed) % (most - least + 1));
 }
 
+/** Of each rank, opened once by main and driven by the ranks' threads. */
+static gp_backend *backends[RANKS_MAX];
+
 typedef struct rank_run {
     gp_communicator_id id;
     int rank, size, round;
@@ -26,31 +33,61 @@ typedef struct rank_run {
     unsigned char *gather; /* [size, count] */
     unsigned char *spread; /* [count] */
     int root;
-    bool joined, ended; /* ended: check failed */
+    bool joined, ended; /* ended: join or check said so */
     int leave_at;       /* operation before which this rank aborts; -1: none */
 } rank_run;
 
-static void *run(void *argument) {
-    rank_run *r = argument;
-    gp_backend *backend = NULL;
-    gp_communicator *c = NULL;
-    gp_status status = {0};
-    if (!gp_backend_open_cpu(1, &backend, &status)) return NULL;
-    r->joined = backend->ops->join(backend, &r->id, r->rank, r->size, r->count, &c, &status);
-    for (int i = 0; r->joined && i < 3; i++) {
+static void *on_backend(gp_backend *backend, const void *host, size_t bytes) {
+    void *memory = backend->ops->allocate(backend, bytes);
+    REQUIRE(memory != NULL, "memory");
+    backend->ops->upload(backend, memory, host, bytes);
+    return memory;
+}
+
+static void back(gp_backend *backend, void *host, void *memory, size_t bytes) {
+    backend->ops->download(backend, host, memory, bytes);
+    backend->ops->release(backend, memory);
+}
+
+/** Whether the last two operations of a round are launched together. */
+static bool is_grouped(int round) {
+    return round % 2 == 1;
+}
+
+/** The three operations; results to host memory. */
+static void operate(const rank_run *r, gp_backend *backend, gp_communicator *c) {
+    size_t bytes = r->count * sizeof *r->x, pieces = (size_t)r->size * r->count;
+    void *x = on_backend(backend, r->x, bytes);
+    void *gather = on_backend(backend, r->gather, pieces + 1);
+    void *spread = on_backend(backend, r->spread, r->count);
+    bool grouped = is_grouped(r->round);
+    for (int i = 0; i < 3; i++) {
         if (i == r->leave_at) c->ops->abort(c);
         if ((r->rank + i + r->round) % 3 == 0) usleep(500); /* somebody is late */
-        if (i == 0) c->ops->all_reduce(c, r->x, r->count);
-        if (i == 1) c->ops->all_gather(c, r->gather, r->count);
-        if (i == 2) c->ops->broadcast(c, r->spread, r->count, r->root);
+        if (i == 0) c->ops->all_reduce(c, x, r->count);
+        if (i == 1 && grouped) c->ops->group_begin(c);
+        if (i == 1) c->ops->all_gather(c, gather, r->count);
+        if (i == 2) c->ops->broadcast(c, spread, r->count, r->root);
+        if (i == 2 && grouped) c->ops->group_end(c);
     }
-    if (r->joined) {
-        r->ended = !c->ops->check(c, &status);
-        CHECK(!r->ended || strstr(status.message, "ended") != NULL, "said: %s", status.message);
-        c->ops->destroy(c);
-    }
+    CHECK(backend->ops->finish(backend, NULL), "rank %d of %d finishes", r->rank, r->size);
+    back(backend, r->x, x, bytes);
+    back(backend, r->gather, gather, pieces + 1);
+    back(backend, r->spread, spread, r->count);
+}
+
+static void *run(void *argument) {
+    rank_run *r = argument;
+    gp_backend *backend = backends[r->rank];
+    gp_communicator *c = NULL;
+    gp_status status = {0};
+    backend->ops->enter(backend);
+    r->joined = backend->ops->join(backend, &r->id, r->rank, r->size, r->count, &c, &status);
+    if (r->joined) operate(r, backend, c);
+    r->ended = !r->joined || !c->ops->check(c, &status);
+    CHECK(!r->ended || strstr(status.message, "ended") != NULL, "said: %s", status.message);
+    if (r->joined) c->ops->destroy(c);
     gp_status_clear(&status);
-    gp_backend_close(backend);
     return NULL;
 }
 
@@ -62,11 +99,8 @@ static void run_all(rank_run *ranks, int size) {
 }
 
 static void fill(rank_run *ranks, int size, int round, size_t count, int leave_at) {
-    gp_backend *backend = NULL;
     gp_communicator_id id;
-    REQUIRE(gp_backend_open_cpu(1, &backend, NULL), "no CPU backend");
-    REQUIRE(backend->ops->communicator_id(&id, NULL), "no id");
-    gp_backend_close(backend);
+    REQUIRE(backends[0]->ops->communicator_id(&id, NULL), "no id");
     for (int k = 0; k < size; k++) {
         rank_run *r = &ranks[k];
         *r = (rank_run){.id = id, .rank = k, .size = size, .round = round, .count = count, .leave_at = -1};
@@ -95,7 +129,7 @@ static void free_all(rank_run *ranks, int size) {
 
 static void test_results(int size, int round) {
     rank_run ranks[RANKS_MAX];
-    size_t count = round == 0 ? 0 : between(1, round % 2 == 0 ? 20 : 5000);
+    size_t count = round == 0 ? 0 : between(1, round % 4 == 3 ? 150000 : round % 2 == 0 ? 20 : 5000);
     fill(ranks, size, round, count, -1);
     float *sums = gp_allocate((count + 1) * sizeof *sums);
     unsigned char *pieces = gp_allocate((size_t)size * count + 1), *spread = gp_allocate(count + 1);
@@ -126,22 +160,25 @@ static void test_results(int size, int round) {
 /** A rank that aborts before any of its operations: nobody hangs, and everybody is told. */
 static void test_abort(int size, int round) {
     rank_run ranks[RANKS_MAX];
-    fill(ranks, size, round, between(1, 1000), round % 3);
+    fill(ranks, size, round, between(1, 1000), round % (is_grouped(round) ? 2 : 3));
     run_all(ranks, size);
-    for (int k = 0; k < size; k++) CHECK(ranks[k].joined && ranks[k].ended, "rank %d of %d is told", k, size);
+    for (int k = 0; k < size; k++) CHECK(ranks[k].ended, "rank %d of %d is told", k, size);
+    CHECK(ranks[size - 1].joined, "rank %d of %d, which aborts", size - 1, size);
     free_all(ranks, size);
 }
 
 static void test_refused(void) {
-    gp_backend *backend = NULL;
+    gp_backend *backend = backends[0];
     gp_communicator *c = NULL;
     gp_communicator_id id = {{0}};
     gp_status status = {0};
-    REQUIRE(gp_backend_open_cpu(1, &backend, NULL), "no CPU backend");
+    backend->ops->enter(backend);
+#ifndef GP_TEST_CUDA
     CHECK(!backend->ops->join(backend, &id, 0, 2, 1, &c, &status) &&
               strstr(status.message, "threads of one process") != NULL,
           "an id of nothing: %s", status.message);
     gp_status_clear(&status);
+#endif
     REQUIRE(backend->ops->communicator_id(&id, NULL), "no id");
     CHECK(!backend->ops->join(backend, &id, 2, 2, 1, &c, &status) &&
               strstr(status.message, "rank 2 of 2") != NULL,
@@ -149,16 +186,52 @@ static void test_refused(void) {
     gp_status_clear(&status);
     REQUIRE(backend->ops->join(backend, &id, 0, 1, 1, &c, NULL), "one rank");
     c->ops->destroy(c);
-    gp_backend_close(backend);
 }
 
-int main(void) {
+/** Opens as many backends as there are, up to RANKS_MAX; without one, or without what ranks need, the test
+ * ends as skipped. */
+static int open_backends(void) {
+    gp_communicator_id id;
+    gp_communicator *alone;
+    gp_status status = {0};
+    int count = 0;
+#ifdef GP_TEST_CUDA
+    while (count < RANKS_MAX && gp_backend_open_cuda(count, &backends[count], &status)) count++;
+#else
+    while (count < RANKS_MAX && gp_backend_open_cpu(1, &backends[count], &status)) count++;
+#endif
+    if (count == 0 || !backends[0]->ops->communicator_id(&id, &status)) {
+        printf("skipped: %s\n", status.message);
+        exit(77);
+    }
+    gp_status_clear(&status);
+    backends[0]->ops->enter(backends[0]);
+    REQUIRE(backends[0]->ops->join(backends[0], &id, 0, 1, 0, &alone, &status), "%s", status.message);
+    alone->ops->destroy(alone);
+    printf("1 to %d ranks\n", count);
+    return count;
+}
+
+int main(int count, char **arguments) {
+    (void)count;
+#ifdef GP_TEST_SIMT
+    find_nccl_in(GP_NCCL_FOLDERS "/nccl-standin", arguments);
+    setenv("GEOPIXEL_SIMT_DEVICES", "8", 1);
+#else
+    (void)arguments;
+#endif
+    int most = open_backends();
     seed = fresh_seed();
-    for (int size = 1; size <= RANKS_MAX; size++)
+    for (int size = 1; size <= most; size++)
         for (int round = 0; round < ROUNDS; round++) {
             test_results(size, round);
             test_abort(size, round);
         }
     test_refused();
+    for (int i = 0; i < most; i++) gp_backend_close(backends[i]);
+#ifdef GP_TEST_SIMT
+    const char *misuse = take_misuse();
+    CHECK(misuse[0] == '\0', "misuse of NCCL: %s", misuse);
+#endif
     return check_done();
 }

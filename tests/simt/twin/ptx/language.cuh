@@ -88,14 +88,16 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
         if (!capture(stream, [launcher = *this, call] { launcher.run(call); })) run(call);
     }
     void run(Call copy) const {
-        allow(&copy, sizeof copy, false); // parameters may be read by address
+        lock();
+        allow(&copy, sizeof copy, false, current_device()); // parameters may be read by address
         launch(
-            {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes},
+            {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, device_of(stream)},
             [](void *call) {
                 std::apply(static_cast<Call *>(call)->kernel, static_cast<Call *>(call)->arguments);
             },
             &copy);
         disallow(&copy);
+        unlock();
     }
 };
 template <typename... Parameters>
