@@ -438,6 +438,12 @@ typedef struct gp_ops {
      * the backend. The host's bytes must stay as long as the backend does. False when there is no room.
      */
     bool (*place)(gp_backend *backend, gp_matrix *matrix);
+    /**
+     * A weight [matrix->rows, matrix->columns] that no file holds, in the form that the backend computes
+     * with: element i, row by row, is gp_random_signed(seed, i)·scale rounded to bf16
+     * (kernels/base/random.h). Free `data` with release. False when there is no room.
+     */
+    bool (*place_random)(gp_backend *backend, gp_matrix *matrix, float scale, uint64_t seed);
     /** Waits for all operations; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
     /** Bytes that a matrix has once it is placed, its stride then included; asked before. */

@@ -72,6 +72,10 @@ typedef struct gp_limits {
 
 typedef struct gp_engine_options {
     const char *model; /* a checkpoint folder in the Hugging Face layout */
+    /* For measurements without a checkpoint: a model of random numbers, whose answers mean nothing, as large
+     * as GeoPixel-7B ("7b") or as the config.json in this folder says. Of `model` the tokenizer alone is read
+     * then. NULL: the model's own weights. */
+    const char *dummy_weights;
     gp_device device;
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
     int replicas; /* copies of the model, each on a GPU of its own or with a share of the threads, which take

@@ -2,14 +2,17 @@
 
 #include "kernels/base/memory.h"
 
+#include <string.h>
+
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
 
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_status *unexpected,
-                   gp_status *status) {
+bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend,
+                   gp_status *unexpected, gp_status *status) {
+    const char *folder = options->model, *dummy = options->dummy_weights;
     *model = (gp_model){.backend = backend};
-    bool done = gp_config_read(folder, &model->config, status) &&
+    bool done = gp_model_read_config(folder, dummy, &model->config, status) &&
                 gp_model_open_tokenizer(model, folder, status) &&
-                gp_checkpoint_open(folder, &model->checkpoint, status) &&
+                (dummy != NULL || gp_checkpoint_open(folder, &model->checkpoint, status)) &&
                 bind_all(model, folder, unexpected, status) && gp_model_check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
@@ -27,6 +30,14 @@ void gp_model_close(gp_model *model) {
     gp_tokenizer_close(model->tokenizer);
     gp_checkpoint_close(model->checkpoint);
     *model = (gp_model){0};
+}
+
+bool gp_model_read_config(const char *folder, const char *dummy_weights, gp_config *config,
+                          gp_status *status) {
+    if (dummy_weights != NULL) folder = strcmp(dummy_weights, "7b") == 0 ? NULL : dummy_weights;
+    if (folder != NULL) return gp_config_read(folder, config, status);
+    gp_config_official(config);
+    return true;
 }
 
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
@@ -58,7 +69,8 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
 }
 
 static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status) {
-    gp_binder binder = {.checkpoint = model->checkpoint, .backend = model->backend};
+    gp_binder binder = {
+        .checkpoint = model->checkpoint, .backend = model->backend, .random = model->checkpoint == NULL};
     bool done =
         gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
     gp_binder_clear(&binder);

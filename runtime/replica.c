@@ -10,7 +10,7 @@ bool gp_replica_open(gp_replica *replica, const gp_engine_options *options, int 
     *replica = (gp_replica){.backend = backend, .owns_backend = backend == NULL};
     bool done = (backend != NULL || gp_replica_open_backend(options->device, options->threads, index, count,
                                                             &replica->backend, status)) &&
-                gp_model_open(&replica->model, options->model, replica->backend, &unexpected, status);
+                gp_model_open(&replica->model, options, replica->backend, &unexpected, status);
     if (done && index == 0) warn_of_unexpected(options, &unexpected);
     gp_status_clear(&unexpected);
     done = done && gp_reserve_measure(&replica->model, replica->backend, options, &reserve, status) &&

@@ -54,6 +54,7 @@ void *gp_cpu_scratch(gp_backend *backend, int thread);
 int gp_cpu_threads(const gp_backend *backend);
 
 /* The operations, each documented in ops.h. */
+bool GP_CPU(place_random)(gp_backend *, gp_matrix *, float scale, uint64_t seed);
 size_t GP_CPU(kv_page_bytes)(int kv_heads, int head_dim);
 size_t GP_CPU(mask_upsample_scratch)(int masks, int grid, int channels);
 size_t GP_CPU(draw_mask_scratch)(int height, int width);

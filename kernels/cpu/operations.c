@@ -46,6 +46,7 @@ const gp_ops GP_CPU(ops) = {
     .download = copy,
     .copy = copy,
     .place = place,
+    .place_random = GP_CPU(place_random),
     .finish = finish,
     .placed_bytes = placed_bytes,
     .kv_page_bytes = GP_CPU(kv_page_bytes),

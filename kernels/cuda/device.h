@@ -75,6 +75,7 @@ inline uint16_t *bits_of(gp_operand *x) {
 }
 
 /* The operations, each documented in ops.h. */
+bool place_random(gp_backend *, gp_matrix *, float scale, uint64_t seed);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

@@ -102,6 +102,7 @@ const gp_ops *operations() {
         ops.download = download;
         ops.copy = copy;
         ops.place = place;
+        ops.place_random = place_random;
         ops.finish = finish;
         ops.placed_bytes = gp_cuda_placed_bytes;
         ops.kv_page_bytes = gp_cuda_kv_page_bytes;

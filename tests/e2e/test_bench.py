@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """geopixel bench: rows, files, refusals. How fast anything is, no test says."""
-import json, os, subprocess, tempfile, unittest
+import json, os, shutil, subprocess, tempfile, unittest
 
 BIN = os.environ["GEOPIXEL_BIN"]; PROGRAM = os.path.join(BIN, "geopixel"); MODEL = os.path.join(BIN, "..", "tests", "random_model")
 
@@ -30,6 +30,18 @@ class Bench(unittest.TestCase):
         names = [r["seconds"] for r in report["rows"]]; self.assertEqual(names, ["to the first token", "a token after it", "to the end"])
         for row in report["rows"]: self.assertTrue(0 < row["p50"] <= row["p90"] <= row["p99"], row)
         self.assertLess(report["rows"][0]["p50"], report["rows"][2]["p50"]); self.assertIn("50 a second asked", out)
+
+    def test_dummy_weights(self):
+        """Neither folder has weights: one the tokenizer, one sizes."""
+        tokens, sizes = (os.path.join(self.folder.name, name) for name in ("tokens", "sizes"))
+        for folder, names in ((tokens, ("tokenizer.model", "added_tokens.json", "special_tokens_map.json")), (sizes, ("config.json",))):
+            os.mkdir(folder)
+            for name in names: shutil.copy(os.path.join(MODEL, name), folder)
+        done = bench("offline", "--model", tokens, "--dummy-weights", sizes, "--requests", "2", "--batch", "2", "--tile", "64", "--crops", "1", "--max-new-tokens", "5", "--json", self.json)
+        self.assertEqual(done.returncode, 0, done.stderr); report = json.load(open(self.json))
+        self.assertEqual((report["dummy weights"], [r["batch"] for r in report["rows"][:-1]]), (sizes, [1, 2])); self.assertGreater(report["rows"][0]["tokens a second"], 0)
+        for words, arguments in (("config.json", ("--model", tokens)), ("nowhere", ("--model", tokens, "--dummy-weights", "nowhere")), ("tokenizer.model", ("--model", sizes, "--dummy-weights", sizes))):
+            done = bench("offline", *arguments); self.assertEqual(done.returncode, 1, done.stdout); self.assertIn(words, done.stderr)
 
     def test_refusals(self):
         for code, words, arguments in ((2, "offline or latency", ()), (2, "sideways is no measurement", ("sideways", "--model", MODEL)), (2, "--model is missing", ("offline",)),

@@ -103,10 +103,12 @@ bool gp_workload_run(const gp_workload *w, gp_workload_result *result, gp_status
     bool done = all != NULL && result->times != NULL;
     if (!done) gp_fail(status, "no memory for %d requests", w->requests);
     if (done)
-        engine = gp_engine_open(
-            &(gp_engine_options){
-                .model = w->model, .device = w->device, .threads = w->threads, .requests = w->together},
-            status);
+        engine = gp_engine_open(&(gp_engine_options){.model = w->model,
+                                                     .dummy_weights = w->dummy_weights,
+                                                     .device = w->device,
+                                                     .threads = w->threads,
+                                                     .requests = w->together},
+                                status);
     done = engine != NULL;
     if (done && w->session) {
         session = gp_session_open(engine, &w->image, status);

@@ -7,6 +7,7 @@
 /** What is asked, and of whom. */
 typedef struct gp_workload {
     const char *model, *prompt;
+    const char *dummy_weights; /* as in gp_engine_options */
     gp_device device;
     int threads;
     int together; /* requests that run at the same time */
