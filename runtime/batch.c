@@ -20,6 +20,7 @@ static void observe_prefill(const part *p, const gp_language_buffers *buffers);
 static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s);
 static void take_token(gp_request_state *s, int32_t id);
 static void end_text(gp_request_state *s);
+static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count);
 
 /* ---- prompts ---- */
 
@@ -30,7 +31,9 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
     gp_sequence sequences[GP_REQUESTS_MOST];
     int32_t ids[GP_REQUESTS_MOST] = {0}; /* a lost device brings none */
     gp_batch_buffers buffers;
-    int taking = divide_rows(requests, count, parts), whole = 0;
+    const gp_page_table *tables[GP_REQUESTS_MOST];
+    int32_t finals[GP_REQUESTS_MOST];
+    int taking = divide_rows(requests, count, parts), whole = 0, final_count = 0;
     int64_t rows = parts[taking - 1].first_row + parts[taking - 1].rows;
     if (!lay_out(run, rows, taking, &buffers, requests, taking)) return;
     for (int i = 0; i < taking; i++) {
@@ -39,6 +42,13 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
             (gp_sequence){p->first_row, p->rows, (int32_t)p->first, p->request->sequence->table.device_pages};
         embed_prompt(p, &buffers.language);
     }
+    for (int i = 0; i < taking; i++) {
+        tables[i] = &parts[i].request->sequence->table;
+        if (parts[i].whole) finals[final_count++] = parts[i].first_row + parts[i].rows - 1;
+    }
+    if (run->ranks != NULL)
+        gp_ranks_pass(run->ranks, &(gp_pass){false, rows, sequences, tables, taking, finals, final_count},
+                      language, &buffers.language);
     gp_language_forward(language, backend, &buffers.language, rows, sequences, taking, run->cache, false);
     for (int i = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
@@ -50,6 +60,7 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
         choose(&buffers, 0, whole++, s);
     }
     if (whole > 0) backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
+    if (!all_ranks_there(run, requests, taking)) return;
     for (int i = 0, next = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
         int32_t id = parts[i].whole ? ids[next++] : 0;
@@ -115,6 +126,7 @@ static void observe_prefill(const part *p, const gp_language_buffers *buffers) {
     gp_language_final(language, s->backend, buffers, p->first_row, p->rows);
     gp_observe(s->run->observer, s->backend, "hidden", buffers->final, p->first, p->rows,
                language->config.hidden_size);
+    if (s->run->ranks != NULL) return; /* workers know of the rows that the answer needs */
     float *logits = s->backend->ops->allocate(s->backend, (size_t)(p->rows * language->config.vocab_size) *
                                                               sizeof *logits);
     if (logits == NULL) return;
@@ -137,7 +149,8 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
     const int64_t hidden = language->config.hidden_size;
     const uint8_t text_rows[GP_REQUESTS_MOST] = {0};
     gp_sequence sequences[GP_REQUESTS_MOST];
-    int32_t ids[GP_REQUESTS_MOST];
+    const gp_page_table *tables[GP_REQUESTS_MOST];
+    int32_t ids[GP_REQUESTS_MOST], finals[GP_REQUESTS_MOST];
     gp_batch_buffers buffers;
     if (!lay_out(run, count, count, &buffers, requests, count)) return;
     for (int i = 0; i < count; i++) {
@@ -145,10 +158,15 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
         ids[i] = s->ids[s->id_count - 1];
         sequences[i] =
             (gp_sequence){i, 1, s->prompt_tokens + s->id_count - 1, s->sequence->table.device_pages};
+        tables[i] = &s->sequence->table;
+        finals[i] = i;
     }
     ops->upload(backend, buffers.language.image_row, text_rows, (size_t)count);
     ops->upload(backend, buffers.language.ids, ids, (size_t)count * sizeof *ids);
     ops->embed(backend, &(gp_embed){language->embeddings, buffers.language.ids, count, buffers.language.x});
+    if (run->ranks != NULL)
+        gp_ranks_pass(run->ranks, &(gp_pass){true, count, sequences, tables, count, finals, count}, language,
+                      &buffers.language);
     gp_language_forward(language, backend, &buffers.language, count, sequences, count, run->cache, true);
     gp_language_final(language, backend, &buffers.language, 0, count);
     gp_language_logits(language, backend, &buffers.language, count, true, buffers.logits);
@@ -161,6 +179,7 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
         choose(&buffers, i, i, s);
     }
     ops->download(backend, ids, buffers.tokens, (size_t)count * sizeof *ids);
+    if (!all_ranks_there(run, requests, count)) return;
     for (int i = 0; i < count; i++) {
         if (requests[i]->id_count == requests[i]->max_new_tokens)
             end_text(requests[i]); /* the step was for its [SEG] */
@@ -173,14 +192,15 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
 static void choose(const gp_batch_buffers *buffers, int row, int slot, const gp_request_state *s) {
     const gp_sampling *sampling = &s->options->sampling;
     const int vocabulary = s->model->config.language.vocab_size;
-    s->backend->ops->sample(s->backend,
-                            &(gp_sample){.logits = buffers->logits + (int64_t)row * vocabulary,
-                                         .count = vocabulary,
-                                         .temperature = sampling->temperature,
-                                         .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
-                                         .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
-                                         .order = buffers->order,
-                                         .token = buffers->tokens + slot});
+    s->backend->ops->sample(
+        s->backend,
+        &(gp_sample){.logits = buffers->logits + row * gp_language_logit_stride(&s->model->language),
+                     .count = vocabulary,
+                     .temperature = sampling->temperature,
+                     .top_p = sampling->top_p > 0 ? sampling->top_p : 1,
+                     .uniform = gp_uniform(sampling->seed, (uint64_t)s->id_count),
+                     .order = buffers->order,
+                     .token = buffers->tokens + slot});
 }
 
 static void emit_text(gp_request_state *s, const char *text) {
@@ -222,4 +242,16 @@ static bool lay_out(const gp_run *run, int64_t rows, int sequences, gp_batch_buf
     }
     gp_status_clear(&status);
     return done;
+}
+
+/** Where a rank is gone, what the pass gave is not known, and all that took part in it fail. */
+static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count) {
+    gp_status status = {0};
+    if (run->ranks == NULL || gp_ranks_check(run->ranks, &status)) return true;
+    for (int i = 0; i < count; i++) {
+        gp_fail(&requests[i]->status, "%s", status.message);
+        gp_request_stop(requests[i], GP_OUTCOME_FAILED);
+    }
+    gp_status_clear(&status);
+    return false;
 }

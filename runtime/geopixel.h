@@ -80,6 +80,8 @@ typedef struct gp_engine_options {
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
     int replicas; /* copies of the model, each on a GPU of its own or with a share of the threads, which take
                    * requests from one queue; 0: one. What is said of memory and of requests is each one's */
+    int ranks; /* devices that each replica is spread over (tensor parallelism): every one has a part of the
+                * language model and of its keys and values; 0: one */
     int requests; /* that a replica runs at the same time, at most GP_REQUESTS_MOST; 0: one after the other */
     /* Tokens, of prompts and answers, whose keys and values are held for all that run and for what open
      * sessions keep: allocated when the engine opens; requests wait for each other while there is no room,
@@ -390,10 +392,12 @@ typedef struct gp_plan {
  */
 GP_API bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *status);
 
-/** The memory of an engine whose limits are set, a line a field, in bytes. */
+/** The memory of one device of an engine whose limits are set, a line a field, in bytes. Of the ranks it is
+ * the first, and no other has more; all replicas are alike. */
 typedef struct gp_engine_plan {
     char device[96];         /* that was planned for: "cuda" */
     gp_limits limits;        /* defaults filled in */
+    int ranks;               /* devices that the model is spread over */
     int requests;            /* at the same time */
     int crops;               /* the most that a picture may be divided into */
     int image_tokens;        /* the most */

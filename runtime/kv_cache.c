@@ -9,7 +9,7 @@ uint64_t gp_kv_cache_bytes(const gp_backend *backend, int layers, int kv_heads, 
 }
 
 bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int kv_heads, int head_dim,
-                      int32_t page_count, gp_status *status) {
+                      int32_t page_count, const gp_kv_mirror *mirror, gp_status *status) {
     *cache = (gp_kv_cache){.backend = backend,
                            .layers = layers,
                            .kv_heads = kv_heads,
@@ -17,6 +17,11 @@ bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int k
                            .page_bytes = backend->ops->kv_page_bytes(kv_heads, head_dim),
                            .page_count = page_count,
                            .free_count = page_count};
+    if (mirror != NULL) cache->mirror = *mirror;
+    if (cache->mirror.use_pages != NULL && !cache->mirror.use_pages(cache->mirror.user, page_count, status)) {
+        *cache = (gp_kv_cache){0};
+        return false;
+    }
     cache->layer_pages = gp_allocate_zeroed((size_t)layers, sizeof *cache->layer_pages);
     cache->free_pages = gp_allocate_zeroed((size_t)page_count, sizeof *cache->free_pages);
     cache->references = gp_allocate_zeroed((size_t)page_count, sizeof *cache->references);
@@ -55,6 +60,8 @@ bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status)
     gp_backend *backend = cache->backend;
     int32_t old_count = cache->page_count;
     if (page_count <= old_count) return true;
+    if (cache->mirror.use_pages != NULL && !cache->mirror.use_pages(cache->mirror.user, page_count, status))
+        return false;
     bool done = grow_list(&cache->free_pages, old_count, page_count) &&
                 grow_list(&cache->references, old_count, page_count);
     for (int i = 0; i < cache->layers && done;
@@ -156,13 +163,18 @@ bool gp_page_table_fork(const gp_page_table *table, gp_kv_cache *cache, int64_t 
     upload_pages(fork, cache, 0);
     if (needed == full) return true;
     if (!gp_page_table_reserve(fork, cache, tokens, status)) return false;
-    size_t bytes = cache->page_bytes, from = (size_t)table->pages[full] * bytes,
-           to = (size_t)fork->pages[full] * bytes;
+    gp_kv_cache_copy_page(cache, table->pages[full], fork->pages[full]);
+    return true;
+}
+
+void gp_kv_cache_copy_page(const gp_kv_cache *cache, int32_t from, int32_t to) {
+    const size_t bytes = cache->page_bytes;
+    if (cache->mirror.copy_page != NULL) cache->mirror.copy_page(cache->mirror.user, from, to);
     for (int layer = 0; layer < cache->layers; layer++) {
         char *pages = cache->layer_pages[layer];
-        cache->backend->ops->copy(cache->backend, pages + to, pages + from, bytes);
+        cache->backend->ops->copy(cache->backend, pages + (size_t)to * bytes, pages + (size_t)from * bytes,
+                                  bytes);
     }
-    return true;
 }
 
 void gp_page_table_trim(gp_page_table *table, gp_kv_cache *cache, int64_t tokens) {

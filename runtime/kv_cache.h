@@ -7,6 +7,13 @@
 
 #include "kernels/ops.h"
 
+/** Where other ranks hold their kv heads of the same pages: told before the cache's own pages change. */
+typedef struct gp_kv_mirror {
+    bool (*use_pages)(void *user, int32_t pages, gp_status *status); /* so many are there */
+    void (*copy_page)(void *user, int32_t from, int32_t to);
+    void *user;
+} gp_kv_mirror;
+
 typedef struct gp_kv_cache {
     gp_backend *backend;
     int layers, kv_heads, head_dim;
@@ -16,6 +23,7 @@ typedef struct gp_kv_cache {
     void **layer_pages;  /* [layers] backend memory of page_count pages each */
     int32_t *free_pages; /* the last free_count… a stack */
     int32_t *references; /* [page_count] */
+    gp_kv_mirror mirror; /* zeros: there is none */
 } gp_kv_cache;
 
 /** A sequence's pages, in the order of its positions. */
@@ -34,7 +42,7 @@ static inline int32_t gp_pages_for(int64_t tokens) {
 uint64_t gp_kv_cache_bytes(const gp_backend *backend, int layers, int kv_heads, int head_dim, int32_t pages);
 
 bool gp_kv_cache_open(gp_kv_cache *cache, gp_backend *backend, int layers, int kv_heads, int head_dim,
-                      int32_t page_count, gp_status *status);
+                      int32_t page_count, const gp_kv_mirror *mirror, gp_status *status);
 void gp_kv_cache_close(gp_kv_cache *cache);
 
 /** Makes an open cache hold `page_count` pages, where it holds fewer; what is written stays. On failure it is
@@ -44,6 +52,9 @@ bool gp_kv_cache_grow(gp_kv_cache *cache, int32_t page_count, gp_status *status)
 /** Makes at least `pages` free, growing where the limit allows it. False, and nothing said, where they have
  * to be waited for; fails with the numbers without memory. */
 bool gp_kv_cache_provide(gp_kv_cache *cache, int32_t pages, gp_status *status);
+
+/** What the page `from` holds, to the page `to`, in all layers; here and in the mirror. */
+void gp_kv_cache_copy_page(const gp_kv_cache *cache, int32_t from, int32_t to);
 
 /** A table for at most `capacity` pages. */
 bool gp_page_table_open(gp_page_table *table, gp_backend *backend, int32_t capacity, gp_status *status);

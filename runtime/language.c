@@ -17,6 +17,8 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                       const gp_sequence *sequences, int sequence_count, bool decode);
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
                          const gp_language_buffers *buffers, int64_t rows, bool decode);
+static const float *own_residual(const gp_language *language, const gp_language_buffers *buffers);
+static void sum_over_ranks(const gp_language *language, const gp_language_buffers *buffers, int64_t rows);
 
 bool gp_language_bind(gp_language *language, const gp_config *config, gp_binder *binder, gp_status *status) {
     const gp_language_config *c = &config->language;
@@ -192,9 +194,10 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                                       .rows = rows,
                                       .weight = layer->wo.weight,
                                       .lora = decode ? NULL : &out_lora,
-                                      .residual = buffers->x,
+                                      .residual = own_residual(language, buffers),
                                       .decode = decode,
                                       .y = buffers->x});
+    sum_over_ranks(language, buffers, rows);
 }
 
 static void feed_forward(const gp_language *language, const gp_language_layer *layer, gp_backend *backend,
@@ -217,9 +220,32 @@ static void feed_forward(const gp_language *language, const gp_language_layer *l
                                       .rows = rows,
                                       .weight = layer->w2.weight,
                                       .lora = decode ? NULL : &lora2,
-                                      .residual = buffers->x,
+                                      .residual = own_residual(language, buffers),
                                       .decode = decode,
                                       .y = buffers->x});
+    sum_over_ranks(language, buffers, rows);
+}
+
+/** The residual stream goes into the sum over ranks once, by rank 0. */
+static const float *own_residual(const gp_language *language, const gp_language_buffers *buffers) {
+    return language->split.rank == 0 ? buffers->x : NULL;
+}
+
+/** x of each rank is what its heads, or its inner columns, add to the residual stream. */
+static void sum_over_ranks(const gp_language *language, const gp_language_buffers *buffers, int64_t rows) {
+    gp_communicator *communicator = language->communicator;
+    if (communicator != NULL)
+        communicator->ops->all_reduce(communicator, buffers->x,
+                                      (size_t)rows * (size_t)language->config.hidden_size);
+}
+
+void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows) {
+    gp_communicator *communicator = language->communicator;
+    size_t hidden = (size_t)language->config.hidden_size;
+    communicator->ops->group_begin(communicator);
+    communicator->ops->broadcast(communicator, buffers->x, (size_t)rows * hidden * sizeof(float), 0);
+    communicator->ops->broadcast(communicator, buffers->image_row, (size_t)rows, 0);
+    communicator->ops->group_end(communicator);
 }
 
 static gp_partial_lora lora_of(const gp_lora_linear *linear, const gp_language_buffers *buffers,
@@ -236,9 +262,17 @@ void gp_language_final(const gp_language *language, gp_backend *backend, const g
 
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                         int64_t rows, bool decode, float *logits) {
+    gp_communicator *communicator = language->communicator;
+    const int64_t own = language->logit_rows, stride = gp_language_logit_stride(language);
     backend->ops->linear(backend, &(gp_linear){.x = buffers->final_operand,
                                                .rows = rows,
                                                .weight = language->output,
                                                .decode = decode,
-                                               .y = logits});
+                                               .y = logits + language->split.rank * own,
+                                               .y_stride = stride});
+    if (communicator == NULL) return;
+    communicator->ops->group_begin(communicator);
+    for (int64_t row = 0; row < rows; row++) // [size, logit_rows] each
+        communicator->ops->all_gather(communicator, logits + row * stride, (size_t)own * sizeof *logits);
+    communicator->ops->group_end(communicator);
 }

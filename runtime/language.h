@@ -34,8 +34,14 @@ typedef struct gp_language {
     gp_matrix output;     /* [logit_rows, hidden] */
     gp_language_layer *layers;
     gp_norm_weights norm;
-    const float *cosine, *sine; /* [positions, head_dim/2] */
+    const float *cosine, *sine;    /* [positions, head_dim/2] */
+    gp_communicator *communicator; /* of the ranks, not owned; NULL where the model is whole */
 } gp_language;
+
+/** Elements from row to row of logits: the vocabulary and, of several ranks, what pads it. */
+static inline int64_t gp_language_logit_stride(const gp_language *language) {
+    return language->split.size * language->logit_rows;
+}
 
 /** Buffers for up to `rows` rows, backend memory; laid out by gp_language_layout. */
 typedef struct gp_language_buffers {
@@ -58,18 +64,23 @@ void gp_language_layout(const gp_language *language, const gp_backend *backend, 
 
 /**
  * Rows buffers->x [rows, hidden] of `sequences` through all layers; keys and values are appended to their
- * pages, which must be there. x then holds the last layer's output, before the final norm. `decode`: the rows
- * are decoding steps, one of each sequence.
+ * pages, which must be there. All ranks do so with the same rows, and get the same. x then holds the last
+ * layer's output, before the final norm. `decode`: the rows are decoding steps, one of each sequence.
  */
 void gp_language_forward(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                          int64_t rows, const gp_sequence *sequences, int sequence_count,
                          const gp_kv_cache *cache, bool decode);
+
+/** Rank 0's first `rows` rows of x and of image_row to all ranks; before gp_language_forward, where there are
+ * several. */
+void gp_language_share_rows(const gp_language *language, const gp_language_buffers *buffers, int64_t rows);
 
 /** The final norm of `rows` rows of x from first_row on, into the first rows of buffers->final and
  * final_operand. */
 void gp_language_final(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                        int64_t first_row, int64_t rows);
 
-/** logits [rows, logit_rows] of the first `rows` rows of buffers->final; `decode` as above. */
+/** logits [rows, gp_language_logit_stride] of the first `rows` rows of buffers->final, all of the vocabulary
+ * on every rank; `decode` as above. */
 void gp_language_logits(const gp_language *language, gp_backend *backend, const gp_language_buffers *buffers,
                         int64_t rows, bool decode, float *logits);

@@ -4,16 +4,17 @@
 
 #include <string.h>
 
-static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status);
+static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
+                     gp_status *status);
 
-bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend,
+bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend, gp_split split,
                    gp_status *unexpected, gp_status *status) {
     const char *folder = options->model, *dummy = options->dummy_weights;
     *model = (gp_model){.backend = backend};
     bool done = gp_model_read_config(folder, dummy, &model->config, status) &&
                 gp_model_open_tokenizer(model, folder, status) &&
                 (dummy != NULL || gp_checkpoint_open(folder, &model->checkpoint, status)) &&
-                bind_all(model, folder, unexpected, status) && gp_model_check_widths(model, status);
+                bind_all(model, folder, split, unexpected, status) && gp_model_check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -68,9 +69,12 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
     return done;
 }
 
-static bool bind_all(gp_model *model, const char *folder, gp_status *unexpected, gp_status *status) {
-    gp_binder binder = {
-        .checkpoint = model->checkpoint, .backend = model->backend, .random = model->checkpoint == NULL};
+static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
+                     gp_status *status) {
+    gp_binder binder = {.checkpoint = model->checkpoint,
+                        .backend = model->backend,
+                        .random = model->checkpoint == NULL,
+                        .split = split};
     bool done =
         gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
     gp_binder_clear(&binder);

@@ -27,10 +27,10 @@ typedef struct gp_model {
 
 /**
  * Opens the options' model: configuration, tokenizer, and every tensor the forward pass needs, or random ones
- * (dummy_weights). `unexpected` receives the names of tensors that nobody knows (empty when there are none).
- * On failure nothing is left open.
+ * (dummy_weights); of the language model the part that `split` says. `unexpected` receives the names of
+ * tensors that nobody knows (empty when there are none). On failure nothing is left open.
  */
-bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend,
+bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend, gp_split split,
                    gp_status *unexpected, gp_status *status);
 void gp_model_close(gp_model *model);
 

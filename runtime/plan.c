@@ -18,7 +18,7 @@ bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *s
     int answer = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     bool done = check_options(options, status) &&
                 gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status) &&
-                gp_plan_open_model(options->model, NULL, backend, &model, status) &&
+                gp_plan_open_model(options->model, NULL, backend, (gp_split){0}, &model, status) &&
                 gp_plan_division(&model.config, options, text, answer, &division, status);
     if (done) {
         plan->crop_side = model.config.vision.image_size;
@@ -51,9 +51,9 @@ static bool check_options(const gp_plan_options *options, gp_status *status) {
     return true;
 }
 
-bool gp_plan_open_model(const char *folder, const char *dummy_weights, gp_backend *backend, gp_model *model,
-                        gp_status *status) {
-    gp_binder binder = {.dry = true, .backend = backend};
+bool gp_plan_open_model(const char *folder, const char *dummy_weights, gp_backend *backend, gp_split split,
+                        gp_model *model, gp_status *status) {
+    gp_binder binder = {.dry = true, .backend = backend, .split = split};
     gp_status absent = {0}; /* weights that cannot be read are as good as none */
     *model = (gp_model){.backend = backend};
     if (!gp_model_read_config(folder, dummy_weights, &model->config, status)) return false;
@@ -134,7 +134,8 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
                    gp_arena *arena, gp_batch_buffers *buffers) {
     size_t vocabulary = (size_t)model->config.language.vocab_size;
     gp_language_layout(&model->language, backend, rows, arena, &buffers->language);
-    buffers->logits = gp_arena_take(arena, (size_t)sequences * vocabulary, sizeof(float));
+    buffers->logits = gp_arena_take(
+        arena, (size_t)sequences * (size_t)gp_language_logit_stride(&model->language), sizeof(float));
     buffers->order = gp_arena_take(arena, vocabulary, sizeof(int32_t));
     buffers->tokens = gp_arena_take(arena, (size_t)sequences, sizeof(int32_t));
 }

@@ -17,6 +17,7 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
     gp_model model = {0};
     gp_backend *backend = NULL, sizes = gp_cuda_sizes();
     const bool cuda = options->device == GP_DEVICE_CUDA;
+    const gp_split split = {0, options->ranks > 1 ? options->ranks : 1}; /* no other rank has more */
     *plan = (gp_engine_plan){0};
     bool done = gp_reserve_check(options, status);
     if (done && options->limits.width == 0)
@@ -24,10 +25,10 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
     done =
         done && (cuda || gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status));
     const gp_backend *planned = cuda ? &sizes : backend;
-    done =
-        done &&
-        gp_plan_open_model(options->model, options->dummy_weights, cuda ? &sizes : backend, &model, status) &&
-        gp_model_check_widths(&model, status) && add_up(&model, planned, options, plan, status);
+    done = done &&
+           gp_plan_open_model(options->model, options->dummy_weights, cuda ? &sizes : backend, split, &model,
+                              status) &&
+           gp_model_check_widths(&model, status) && add_up(&model, planned, options, plan, status);
     gp_engine_options larger = *options;
     int most = 0;
     for (larger.requests = 1; done && bytes > 0 && larger.requests <= GP_REQUESTS_MOST; larger.requests++) {
@@ -48,6 +49,7 @@ static bool add_up(const gp_model *model, const gp_backend *backend, const gp_en
     if (!gp_reserve_measure(model, backend, options, &reserve, status)) return false;
     *plan = (gp_engine_plan){
         .limits = reserve.limits,
+        .ranks = language->split.size,
         .requests = reserve.requests,
         .crops = reserve.crops,
         .image_tokens = (int)reserve.image_tokens,

@@ -4,17 +4,21 @@ static void warn_of_unexpected(const gp_engine_options *options, const gp_status
 
 bool gp_replica_open(gp_replica *replica, const gp_engine_options *options, int index, gp_backend *backend,
                      gp_status *status) {
-    const int count = options->replicas > 0 ? options->replicas : 1;
+    const int replicas = options->replicas > 0 ? options->replicas : 1;
+    const int ranks = options->ranks > 1 ? options->ranks : 1;
     gp_status unexpected = {0};
     gp_reserve reserve;
     *replica = (gp_replica){.backend = backend, .owns_backend = backend == NULL};
-    bool done = (backend != NULL || gp_replica_open_backend(options->device, options->threads, index, count,
-                                                            &replica->backend, status)) &&
-                gp_model_open(&replica->model, options, replica->backend, &unexpected, status);
+    bool done =
+        (ranks == 1 || gp_ranks_start(options, index, &replica->ranks, status)) &&
+        (backend != NULL || gp_replica_open_backend(options->device, options->threads, index * ranks,
+                                                    replicas * ranks, &replica->backend, status)) &&
+        gp_model_open(&replica->model, options, replica->backend, (gp_split){0, ranks}, &unexpected, status);
     if (done && index == 0) warn_of_unexpected(options, &unexpected);
     gp_status_clear(&unexpected);
     done = done && gp_reserve_measure(&replica->model, replica->backend, options, &reserve, status) &&
-           gp_scheduler_open(&replica->scheduler, &replica->model, &reserve, status);
+           (ranks == 1 || gp_ranks_join(replica->ranks, &replica->model, reserve.requests, status)) &&
+           gp_scheduler_open(&replica->scheduler, &replica->model, replica->ranks, &reserve, status);
     if (!done) gp_replica_close(replica);
     return done;
 }
@@ -29,6 +33,7 @@ static void warn_of_unexpected(const gp_engine_options *options, const gp_status
 
 void gp_replica_close(gp_replica *replica) {
     gp_scheduler_close(&replica->scheduler);
+    gp_ranks_close(replica->ranks);
     if (replica->model.backend != NULL) gp_model_close(&replica->model);
     if (replica->owns_backend) gp_backend_close(replica->backend);
     *replica = (gp_replica){0};

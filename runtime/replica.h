@@ -10,6 +10,7 @@ typedef struct gp_replica {
     gp_backend *backend;
     bool owns_backend;
     gp_model model;
+    gp_ranks *ranks; /* the other devices that the model is on; NULL: none */
     gp_scheduler scheduler;
 } gp_replica;
 

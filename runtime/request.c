@@ -150,7 +150,7 @@ static gp_outcome begin_sequence(gp_request_state *s, gp_company company) {
     }
     if (cache->backend == NULL &&
         !gp_kv_cache_open(cache, s->backend, language->config.num_hidden_layers, language->kv_heads,
-                          language->head_dim, missing, &s->status))
+                          language->head_dim, missing, s->run->mirror, &s->status))
         return GP_OUTCOME_FAILED;
     if (!gp_kv_cache_provide(cache, missing, &s->status)) {
         if (!company.alone) {
@@ -175,6 +175,7 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
     const gp_request_options *options = s->options;
     gp_arena measure = {0}, *arena = &place->kept;
     int width = options->image.width, height = options->image.height;
+    if (s->run->ranks != NULL && !gp_ranks_check(s->run->ranks, &s->status)) return GP_OUTCOME_FAILED;
     if (!s->asked && !ask(s)) return GP_OUTCOME_FAILED;
     if (!gp_keep_admits(s->keep, &s->division)) return GP_OUTCOME_WAITS_FOR_MATES;
     if (!gp_keep_prepare_picture(s->keep, s->model, width, height, &s->division, &s->status))
@@ -381,7 +382,8 @@ bool gp_request_step(void *user, int done, int total) {
 }
 
 bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_status *status) {
-    return gp_arena_renew(run->stage, run->model->backend, bytes, status);
+    return gp_arena_renew(run->stage, run->model->backend, bytes, status) &&
+           (run->ranks == NULL || gp_ranks_use_stage(run->ranks, run->stage->capacity, status));
 }
 
 bool gp_place_reserve(gp_place *place, gp_kv_cache *cache, const gp_reserve *reserve, gp_status *status) {

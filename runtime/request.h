@@ -6,6 +6,7 @@
 
 #include "runtime/keep.h"
 #include "runtime/observe.h"
+#include "runtime/ranks.h"
 #include "runtime/reserve.h"
 
 #include <stdatomic.h>
@@ -34,6 +35,8 @@ typedef struct gp_run {
     gp_kv_cache *cache;          /* everybody's keys and values */
     gp_arena *stage;             /* what one stage needs, whosever it is */
     const gp_reserve *reserve;   /* what the memory is planned for */
+    gp_ranks *ranks;             /* NULL: the model is whole, on one device */
+    const gp_kv_mirror *mirror;  /* of the ranks; NULL likewise */
     const gp_observer *observer; /* NULL but in parity tests, which ask one thing at a time */
     void (*on_warning)(void *user, const char *line);
     void *warning_user;

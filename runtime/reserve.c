@@ -34,6 +34,8 @@ bool gp_reserve_check(const gp_engine_options *options, gp_status *status) {
                    {"sessions", limits->sessions, 1 << 20}};
     if (options->replicas < 0 || options->replicas > GP_RANKS_MOST)
         return gp_fail(status, "%d replicas: 0 to %d are possible", options->replicas, GP_RANKS_MOST);
+    if (options->ranks < 0 || options->ranks > GP_RANKS_MOST)
+        return gp_fail(status, "%d ranks: 0 to %d are possible", options->ranks, GP_RANKS_MOST);
     if (options->requests < 0 || options->requests > GP_REQUESTS_MOST || options->cache_tokens < 0 ||
         options->cache_tokens > PAGES_MAX * GP_PAGE_TOKENS)
         return gp_fail(

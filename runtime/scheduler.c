@@ -4,14 +4,14 @@
 #include "runtime/batch.h"
 
 /** All memory of requests and sessions, where it is planned. */
-static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status *status) {
+static bool reserve_all(gp_scheduler *scheduler, gp_status *status) {
     const gp_reserve *reserve = &scheduler->reserve;
     gp_kv_cache *cache = &scheduler->cache;
     const int sessions = reserve->limits.sessions;
     if (reserve->limits.width == 0) return true;
     scheduler->spare = gp_allocate_zeroed((size_t)sessions, sizeof *scheduler->spare);
     if (scheduler->spare == NULL) return gp_fail(status, "no memory for %d sessions", sessions);
-    bool done = gp_arena_renew(&scheduler->stage, backend, reserve->stage, status);
+    bool done = gp_run_use_stage(&scheduler->run, reserve->stage, status);
     for (int i = 0; i < scheduler->limit && done; i++)
         done = gp_place_reserve(&scheduler->places[i], cache, reserve, status);
     for (int i = 0; i < sessions && done; i++) {
@@ -21,15 +21,28 @@ static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status 
     return done;
 }
 
-bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_reserve *reserve,
-                       gp_status *status) {
+static bool use_pages_of_ranks(void *user, int32_t pages, gp_status *status) {
+    return gp_ranks_use_pages(user, pages, status);
+}
+
+static void copy_page_of_ranks(void *user, int32_t from, int32_t to) {
+    gp_ranks_copy_page(user, from, to);
+}
+
+bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks *ranks,
+                       const gp_reserve *reserve, gp_status *status) {
     const gp_language *language = &model->language;
     const int32_t limit = reserve->requests, pages = reserve->pages;
     *scheduler = (gp_scheduler){.limit = limit, .reserve = *reserve};
     scheduler->run = (gp_run){.model = model,
                               .cache = &scheduler->cache,
                               .stage = &scheduler->stage,
-                              .reserve = &scheduler->reserve};
+                              .reserve = &scheduler->reserve,
+                              .ranks = ranks};
+    if (ranks != NULL) {
+        scheduler->mirror = (gp_kv_mirror){use_pages_of_ranks, copy_page_of_ranks, ranks};
+        scheduler->run.mirror = &scheduler->mirror;
+    }
     scheduler->places = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->places);
     scheduler->taken = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->taken);
     scheduler->running = gp_allocate_zeroed((size_t)limit, sizeof *scheduler->running);
@@ -37,10 +50,10 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_
     if (!done) gp_fail(status, "no memory for %d requests", limit);
     if (done && pages > 0) {
         done = gp_kv_cache_open(&scheduler->cache, model->backend, language->config.num_hidden_layers,
-                                language->kv_heads, language->head_dim, pages, status);
+                                language->kv_heads, language->head_dim, pages, scheduler->run.mirror, status);
         scheduler->cache.page_limit = pages;
     }
-    done = done && reserve_all(scheduler, model->backend, status);
+    done = done && reserve_all(scheduler, status);
     if (!done) gp_scheduler_close(scheduler);
     return done;
 }
@@ -174,7 +187,9 @@ static void draw_next(gp_scheduler *scheduler) {
 static void wait_for_device(gp_scheduler *scheduler) {
     gp_backend *backend = scheduler->run.model->backend;
     gp_status status = {0};
-    if (first_in(scheduler, GP_PHASE_OVER) == NULL || backend->ops->finish(backend, &status)) {
+    gp_ranks *ranks = scheduler->run.ranks;
+    if (first_in(scheduler, GP_PHASE_OVER) == NULL ||
+        (ranks != NULL ? gp_ranks_wait(ranks, &status) : backend->ops->finish(backend, &status))) {
         gp_status_clear(&status);
         return;
     }

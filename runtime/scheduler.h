@@ -17,6 +17,7 @@ typedef struct gp_running {
 
 typedef struct gp_scheduler {
     gp_reserve reserve;
+    gp_kv_mirror mirror;
     gp_run run;
     gp_kv_cache cache;
     gp_arena stage;
@@ -28,10 +29,11 @@ typedef struct gp_scheduler {
     int spare_count;
 } gp_scheduler;
 
-/** At most reserve->requests requests run (1 … GP_REQUESTS_MOST). All that is reserved is allocated now:
+/** At most reserve->requests requests run (1 … GP_REQUESTS_MOST), on the other ranks too where there are any.
+ * All that is reserved is allocated now:
  * nothing, pages alone, or everything. On failure nothing is left open. */
-bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, const gp_reserve *reserve,
-                       gp_status *status);
+bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks *ranks,
+                       const gp_reserve *reserve, gp_status *status);
 
 /** What a session keeps, empty; false with the number where memory is planned for no more sessions. */
 bool gp_scheduler_lend(gp_scheduler *scheduler, gp_keep *keep, gp_status *status);

@@ -31,6 +31,15 @@ class Plan(unittest.TestCase):
         more = self.document("--gpu", "h200", "--tile", "4096", "--requests", str(largest["requests"] + 1), code=1)
         self.assertGreater(more["memory"]["total"], found["gpu"]["bytes"]); self.assertEqual(more["largest"], largest)
 
+    def test_gpus(self):
+        """The language model's matrices, all but the embeddings, and keys and values are shared out; all else is on every GPU, the largest batch grows."""
+        one = self.document("--gpu", "rtx4090", "--tile", "2048"); shared = (4096 * 6144 + 4096 * 4096 + 3 * 4096 * 14336) * 32 * 2 + 92544 * 4096 * 2
+        for gpus in (2, 4, 8):
+            found = self.document("--gpu", "rtx4090", "--tile", "2048", "--gpus", str(gpus)); memory = found["memory"]; self.assertEqual(found["gpus"], gpus)
+            self.assertEqual(memory["kv_cache"] * gpus, one["memory"]["kv_cache"]); self.assertGreaterEqual(found["largest"]["requests"], one["largest"]["requests"] * 2)
+            saved = one["memory"]["weights"] - memory["weights"]; self.assertGreater(saved, shared * (gpus - 1) / gpus); self.assertLess(saved, shared * (gpus - 1) / gpus * 1.09)
+            for line in ("converted", "requests", "others"): self.assertEqual(memory[line], one["memory"][line])
+
     def test_limits(self):
         """Each limit that is tighter needs less; a checkpoint's folder is planned for as it is."""
         usual = self.document("--gpu", "30")
@@ -40,7 +49,7 @@ class Plan(unittest.TestCase):
         small = self.document("--model", MODEL, "--gpu", "2", "--tile", "200"); self.assertEqual(small["largest"]["requests"], 64); self.assertLess(small["memory"]["weights"], 10 ** 8)
 
     def test_refusals(self):
-        for code, words, arguments in ((2, "h200 h100", ("--gpu", "z9")), (2, "--gpu", ("--gpu", "-3")), (2, "--tile", ("--tile", "0")), (2, "--requests", ("--requests", "65")), (2, "--gpus", ("--gpus", "2")),
+        for code, words, arguments in ((2, "h200 h100", ("--gpu", "z9")), (2, "--gpu", ("--gpu", "-3")), (2, "--tile", ("--tile", "0")), (2, "--requests", ("--requests", "65")), (2, "--gpus", ("--gpus", "65")),
                                        (2, "no file", ("scene.tif",)), (1, "nowhere", ("--model", "nowhere")), (1, "context", ("--context", "1000000")), (1, "the GPU has 8.00 GiB", ("--gpu", "8"))):
             done = plan(*arguments); self.assertEqual(done.returncode, code, (arguments, done.stderr)); self.assertIn(words, done.stderr)
         self.assertEqual(self.document("--gpu", "8", code=1)["largest"], {"requests": 0, "memory": None}); self.assertEqual(plan("--help").returncode, 0)

@@ -12,7 +12,7 @@
 /** A plan under way. */
 typedef struct planning {
     const char *model, *gpu;
-    long long tile, crops, max_crops, text_tokens, max_new_tokens, requests, context;
+    long long gpus, tile, crops, max_crops, text_tokens, max_new_tokens, requests, context;
     bool json;
     uint64_t bytes;               /* of the GPU; 0: none was named */
     gp_engine_plan plan, largest; /* for the requests asked, and for the most that fit */
@@ -46,11 +46,13 @@ static const char *const examples[] = {
     "geopixel plan --model 7b --gpu h200 --tile 1024",
     "Whether 16 requests fit into 44 GiB, for another program",
     "geopixel plan --model GeoPixel-7B --gpu 44 --tile 2048 --crops 4 --requests 16 --json",
+    "How many an RTX 4090 holds where two of them share the model",
+    "geopixel plan --model 7b --gpu rtx4090 --gpus 2",
     NULL,
 };
 
 int gp_command_plan(int count, char **arguments) {
-    planning p = {.model = "7b", .tile = 1024, .requests = 1};
+    planning p = {.model = "7b", .gpus = 1, .tile = 1024, .requests = 1};
     gp_status status = {0};
     bool help = false;
     int code = GP_EXIT_DONE;
@@ -88,6 +90,8 @@ static bool parse(planning *p, int count, char **arguments, bool *help, gp_statu
          "a checkpoint, whose weights may be missing; GeoPixel-7B (7b)", &p->model, 0, 0},
         {"gpu", 0, GP_OPTION_TEXT, "GPU|GIB",
          "h200, h100, a100-80, a100-40, l40s, rtx4090, or its memory in GiB", &p->gpu, 0, 0},
+        {"gpus", 0, GP_OPTION_WHOLE, "N", "GPUs that the model is spread over (1)", &p->gpus, 1,
+         GP_RANKS_MOST},
         {"tile", 0, GP_OPTION_WHOLE, "SIDE", "pictures of up to SIDE x SIDE pixels (1024)", &p->tile, 1,
          16384},
         {"crops", 0, GP_OPTION_WHOLE, "P", "crops that the divider plans for (9)", &p->crops, 1, 10000},
@@ -116,6 +120,7 @@ static bool parse(planning *p, int count, char **arguments, bool *help, gp_statu
 static bool make(planning *p, gp_status *status) {
     gp_engine_options options = {.model = strcmp(p->model, "7b") == 0 ? NULL : p->model,
                                  .device = GP_DEVICE_CUDA,
+                                 .ranks = (int)p->gpus,
                                  .requests = (int)p->requests,
                                  .limits = {.width = (int)p->tile,
                                             .height = (int)p->tile,
@@ -144,13 +149,16 @@ static void print_report(const planning *p) {
     const gp_limits *limits = &plan->limits;
     const bool two = plan->requests_most > 0 && plan->requests_most != plan->requests;
     gp_print_text(strcmp(p->model, "7b") == 0 ? "GeoPixel-7B" : p->model);
-    printf(
-        " on a GPU: pictures of up to %d x %d pixels, %d crops, %s image tokens;\n%s tokens of text, %s of "
-        "an answer, a context of %s\n\n%-24s %14s",
-        limits->width, limits->height, plan->crops, gp_short_whole((uint64_t)plan->image_tokens).text,
-        gp_short_whole((uint64_t)limits->text_tokens).text,
-        gp_short_whole((uint64_t)limits->max_new_tokens).text, gp_short_whole((uint64_t)limits->context).text,
-        "", requests_text(plan->requests).text);
+    if (plan->ranks > 1)
+        printf(" on each of %d GPUs", plan->ranks);
+    else
+        printf(" on a GPU");
+    printf(": pictures of up to %d x %d pixels, %d crops, %s image tokens;\n%s tokens of text, %s of "
+           "an answer, a context of %s\n\n%-24s %14s",
+           limits->width, limits->height, plan->crops, gp_short_whole((uint64_t)plan->image_tokens).text,
+           gp_short_whole((uint64_t)limits->text_tokens).text,
+           gp_short_whole((uint64_t)limits->max_new_tokens).text,
+           gp_short_whole((uint64_t)limits->context).text, "", requests_text(plan->requests).text);
     if (two) printf(" %14s", requests_text(plan->requests_most).text);
     putchar('\n');
     for (int i = 0; i < LINES; i++) {
@@ -182,13 +190,14 @@ static json_t *report_json(const planning *p) {
                           ? json_pack("{s:i,s:o}", "requests", plan->requests_most, "memory",
                                       plan->requests_most > 0 ? lines_json(&p->largest) : json_null())
                           : json_null();
-    return json_pack("{s:o,s:s,s:o,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:o,s:[s],s:o}", "model",
+    return json_pack("{s:o,s:s,s:o,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:o,s:[s],s:o}", "model",
                      gp_json_text(strcmp(p->model, "7b") == 0 ? "GeoPixel-7B" : p->model), "device",
-                     plan->device, "gpu", gpu, "width", limits->width, "height", limits->height, "crops",
-                     plan->crops, "image_tokens", plan->image_tokens, "text_tokens", limits->text_tokens,
-                     "max_new_tokens", limits->max_new_tokens, "context", limits->context, "requests",
-                     plan->requests, "cache_tokens", (json_int_t)plan->cache_tokens, "memory",
-                     lines_json(plan), "estimated", "others", "largest", largest);
+                     plan->device, "gpu", gpu, "gpus", plan->ranks, "width", limits->width, "height",
+                     limits->height, "crops", plan->crops, "image_tokens", plan->image_tokens, "text_tokens",
+                     limits->text_tokens, "max_new_tokens", limits->max_new_tokens, "context",
+                     limits->context, "requests", plan->requests, "cache_tokens",
+                     (json_int_t)plan->cache_tokens, "memory", lines_json(plan), "estimated", "others",
+                     "largest", largest);
 }
 
 static bool report(const planning *p, gp_status *status) {

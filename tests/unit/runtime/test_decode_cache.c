@@ -59,7 +59,7 @@ int main(int count, char **arguments) {
     gp_language_layout(language, b.backend, 2 * LENGTH, &arena, &b.buffers);
     REQUIRE(arena.used <= arena.capacity, "the arena is what was measured");
     REQUIRE(gp_kv_cache_open(&b.cache, b.backend, language->config.num_hidden_layers,
-                             language->config.num_key_value_heads, language->head_dim, 16, &status),
+                             language->config.num_key_value_heads, language->head_dim, 16, NULL, &status),
             "%s", status.message);
     gp_page_table tables[3];
     for (int i = 0; i < 3; i++)

@@ -1,6 +1,8 @@
 /**
  * test_devices MODEL: an engine on several devices, here shares of the CPU's threads. Replicas answer from
- * one queue with the bits of a single one; sessions stay where they began; what cannot be is refused.
+ * one queue with the bits of a single one; sessions stay where they began. Ranks give one rank's tokens, with
+ * logits that differ by the rounding of sums alone, and the same bits in any company. What cannot be is
+ * refused.
  */
 #include "tests/unit/runtime/asking.h"
 
@@ -54,6 +56,104 @@ static void test_replicas(const char *model, const gp_image *images, int replica
     gp_engine_close(engine);
 }
 
+/* ---- ranks ---- */
+
+/* The logits that tokens are chosen from, in the order of choosing. */
+enum { CHOICES_MAX = 256 };
+static float *seen[CHOICES_MAX];
+static int seen_count, seen_width;
+static void (*usual_sample)(gp_backend *backend, const gp_sample *sample);
+
+static void note_sample(gp_backend *backend, const gp_sample *sample) {
+    if (seen_count < CHOICES_MAX) {
+        float *logits = gp_allocate((size_t)sample->count * sizeof *logits);
+        REQUIRE(logits != NULL, "no memory");
+        backend->ops->download(backend, logits, sample->logits, (size_t)sample->count * sizeof *logits);
+        seen[seen_count++] = logits;
+        seen_width = sample->count;
+    }
+    usual_sample(backend, sample);
+}
+
+/** Asks all questions alone, noting their logits from seen[first] on. */
+static void ask_watched(gp_engine *engine, const gp_image *images, heard *answers) {
+    gp_backend *backend = gp_engine_model(engine)->backend;
+    const gp_ops *usual = backend->ops;
+    gp_ops watched = *usual;
+    usual_sample = usual->sample;
+    watched.sample = note_sample;
+    backend->ops = &watched;
+    for (int i = 0; i < QUESTIONS; i++) {
+        ask(engine, question(i, images), &answers[i]);
+        CHECK(answers[i].final == GP_EVENT_DONE, "question %d: %s", i, answers[i].error);
+    }
+    backend->ops = usual;
+}
+
+/** Both runs chose from the same logits, but for the order of sums in f32: relative L2 error as the parity
+ * tests allow it for stages. */
+static void compare_logits(int ranks, float *const *ours, float *const *whole, int count) {
+    double worst = 0;
+    for (int i = 0; i < count; i++) {
+        double error = 0, norm = 0;
+        for (int k = 0; k < seen_width; k++) {
+            double difference = (double)ours[i][k] - (double)whole[i][k];
+            error += difference * difference;
+            norm += (double)whole[i][k] * (double)whole[i][k];
+        }
+        if (sqrt(error / norm) > worst) worst = sqrt(error / norm);
+    }
+    CHECK(worst < 1e-5, "%d ranks: logits are off by %g", ranks, worst);
+    printf("%d ranks: %d choices, logits off by at most %.2g\n", ranks, count, worst);
+}
+
+static void test_ranks(const char *model, const gp_image *images, int ranks, int replicas) {
+    static heard whole[QUESTIONS], alone[QUESTIONS], answers[TOGETHER];
+    gp_request *requests[TOGETHER];
+    gp_session *sessions[2];
+    float *logits[CHOICES_MAX];
+    int which[TOGETHER], count;
+    gp_engine *single = open_with(&(gp_engine_options){.model = model, .threads = 1});
+    ask_watched(single, images, whole);
+    count = seen_count;
+    memcpy(logits, seen, sizeof logits);
+    seen_count = 0;
+    gp_engine_close(single);
+    gp_engine *engine = open_with(&(gp_engine_options){
+        .model = model, .threads = 2, .ranks = ranks, .replicas = replicas, .requests = 5});
+    if (replicas < 2) {
+        ask_watched(engine, images, alone);
+        CHECK(seen_count == count, "%d ranks: %d choices, %d of one rank", ranks, seen_count, count);
+        compare_logits(ranks, seen, logits, seen_count < count ? seen_count : count);
+    } else {
+        for (int i = 0; i < QUESTIONS; i++) ask(engine, question(i, images), &alone[i]);
+    }
+    for (int i = 0; i < seen_count; i++) gp_free(seen[i]);
+    for (int i = 0; i < count; i++) gp_free(logits[i]);
+    seen_count = 0;
+    for (int i = 0; i < QUESTIONS; i++)
+        CHECK(alone[i].id_count == whole[i].id_count &&
+                  memcmp(alone[i].ids, whole[i].ids, whole[i].id_count * sizeof *whole[i].ids) == 0 &&
+                  alone[i].masks == whole[i].masks,
+              "%d ranks, question %d: \"%s\", one rank \"%s\"", ranks, i, alone[i].text, whole[i].text);
+    for (int i = 0; i < 2; i++) sessions[i] = gp_session_open(engine, &images[i], NULL);
+    for (int i = 0; i < TOGETHER; i++) {
+        which[i] = (int)(random_bits(&seed) % QUESTIONS);
+        gp_request_options options = question(which[i], images);
+        if (random_bits(&seed) % 3 == 0) options.session = sessions[which[i] % 2];
+        requests[i] = submit(engine, options, &answers[i]);
+    }
+    for (int i = 0; i < TOGETHER; i++) {
+        gp_request_release(requests[i]);
+        CHECK(answers[i].finals == 1 && answers[i].final == GP_EVENT_DONE &&
+                  same_answer(&answers[i], &alone[which[i]]),
+              "%d ranks, request %d, question %d: \"%s\" %s, alone \"%s\"", ranks, i, which[i],
+              answers[i].text, answers[i].error, alone[which[i]].text);
+    }
+    for (int i = 0; i < 2; i++) gp_session_close(sessions[i]);
+    gp_engine_close(engine);
+}
+
 static void count_final(void *user, const gp_event *event) {
     if (event->type != GP_EVENT_PROGRESS && event->type != GP_EVENT_TEXT && event->type != GP_EVENT_MASK)
         atomic_fetch_add((_Atomic int *)user, 1);
@@ -98,6 +198,9 @@ int main(int count, char **arguments) {
     size_t before = gp_memory_observe().live_bytes;
     test_replicas(arguments[1], images, 2, 2);
     test_replicas(arguments[1], images, 3, 5);
+    static const int sizes[] = {2, 3, 4, 8};
+    for (int i = 0; i < 4; i++) test_ranks(arguments[1], images, sizes[i], 0);
+    test_ranks(arguments[1], images, 2, 2);
     test_closing(arguments[1], images);
     test_refused(arguments[1]);
     CHECK(gp_memory_observe().live_bytes == before, "%zu bytes are left behind",

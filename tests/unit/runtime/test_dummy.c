@@ -58,8 +58,8 @@ static void test_answers(int vocabulary, int tokens) {
         if (threads == 1) {
             gp_model planned = {0};
             const gp_model *model = gp_engine_model(engine);
-            REQUIRE(gp_plan_open_model(tokenizer, sizes, model->backend, &planned, &status), "%s",
-                    status.message);
+            REQUIRE(gp_plan_open_model(tokenizer, sizes, model->backend, (gp_split){0}, &planned, &status),
+                    "%s", status.message);
             CHECK(planned.placed_bytes == model->placed_bytes &&
                       planned.weight_bytes == model->weight_bytes &&
                       planned.converted_bytes == model->converted_bytes,

@@ -29,7 +29,7 @@ int main(void) {
     gp_kv_cache cache;
     gp_page_table tables[TABLES];
     REQUIRE(gp_backend_open_cpu(1, &backend, &status), "%s", status.message);
-    REQUIRE(gp_kv_cache_open(&cache, backend, 2, 1, 8, PAGES, &status), "%s", status.message);
+    REQUIRE(gp_kv_cache_open(&cache, backend, 2, 1, 8, PAGES, NULL, &status), "%s", status.message);
     CHECK(gp_kv_cache_bytes(backend, 2, 1, 8, PAGES) == 2 * PAGES * cache.page_bytes, "bytes");
     for (int t = 0; t < TABLES; t++)
         REQUIRE(gp_page_table_open(&tables[t], backend, PAGES, &status), "%s", status.message);

@@ -1,0 +1,229 @@
+#include "runtime/ranks.h"
+
+#include "runtime/orders.h"
+#include "runtime/plan.h"
+#include "runtime/watch.h"
+#include "runtime/worker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/** A worker that is a thread of this process. */
+typedef struct worker_thread {
+    gp_engine_options engine; /* what the worker reads of it while it opens */
+    gp_worker_options options;
+    pthread_t thread;
+    bool started;
+} worker_thread;
+
+struct gp_ranks {
+    int size;
+    gp_channel *channels;   /* [size], to each worker; 0 is none */
+    worker_thread *workers; /* [size]; 0 is none */
+    gp_watch *watch;
+    atomic_int lost; /* a rank whose channel has ended; 0: none */
+    _Atomic(gp_communicator *) communicator;
+    gp_backend *backend; /* the leader's */
+    size_t stage;        /* bytes that all workers' stage arenas hold */
+    gp_message answer;
+    int32_t *words; /* of the pass that is told, with room for the longest */
+};
+
+static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *options, int replica,
+                         gp_status *status);
+static void worker_gone(void *user, int which);
+static void *run_worker(void *argument);
+static void tell(gp_ranks *ranks, uint32_t order, const void *data, size_t bytes);
+static bool hear_all(gp_ranks *ranks, gp_status *status);
+static void lose(gp_ranks *ranks, int rank);
+
+/* ---- beginning and end ---- */
+
+bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ranks, gp_status *status) {
+    const int size = options->ranks;
+    gp_ranks *own = gp_allocate_zeroed(1, sizeof *own);
+    if (own == NULL) return gp_fail(status, "no memory for %d ranks", size);
+    own->size = size;
+    own->channels = gp_allocate_zeroed((size_t)size, sizeof *own->channels);
+    own->workers = gp_allocate_zeroed((size_t)size, sizeof *own->workers);
+    bool done = own->channels != NULL && own->workers != NULL;
+    if (!done) gp_fail(status, "no memory for %d ranks", size);
+    for (int rank = 0; rank < size && done; rank++) own->channels[rank].fd = -1;
+    for (int rank = 1; rank < size && done; rank++) done = start_worker(own, rank, options, replica, status);
+    done = done && gp_watch_start(own->channels + 1, size - 1, worker_gone, own, &own->watch, status);
+    if (!done) gp_ranks_close(own);
+    *ranks = done ? own : NULL;
+    return done;
+}
+
+static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *options, int replica,
+                         gp_status *status) {
+    worker_thread *worker = &ranks->workers[rank];
+    gp_channel ends[2];
+    const int replicas = options->replicas > 0 ? options->replicas : 1;
+    if (!gp_channel_pair(ends, status)) return false;
+    ranks->channels[rank] = ends[0];
+    worker->engine = *options;
+    worker->options = (gp_worker_options){.engine = &worker->engine,
+                                          .rank = rank,
+                                          .size = ranks->size,
+                                          .device = replica * ranks->size + rank,
+                                          .device_count = replicas * ranks->size,
+                                          .channel = ends[1]};
+    int error = pthread_create(&worker->thread, NULL, run_worker, worker);
+    worker->started = error == 0;
+    if (error != 0) gp_channel_close(&ends[1]);
+    return error == 0 || gp_fail(status, "cannot start rank %d's thread: %s", rank, strerror(error));
+}
+
+/** What goes wrong at its opening the worker has told the leader; later, its end tells. */
+static void *run_worker(void *argument) {
+    const worker_thread *worker = argument;
+    gp_worker_serve(&worker->options, NULL);
+    return NULL;
+}
+
+/** Words of the longest GP_ORDER_PASS. */
+static size_t longest_pass(const gp_language *language, int requests) {
+    return GP_PASS_HEAD +
+           (size_t)requests * (1 + GP_PASS_SEQUENCE + (size_t)gp_pages_for(language->positions));
+}
+
+bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *status) {
+    gp_backend *backend = model->backend;
+    const gp_language *language = &model->language;
+    struct {
+        gp_communicator_id id;
+        int64_t most;
+    } order = {.most = (int64_t)GP_PREFILL_ROWS * language->config.hidden_size};
+    gp_communicator *communicator = NULL;
+    ranks->words = gp_allocate(longest_pass(language, requests) * sizeof *ranks->words);
+    if (ranks->words == NULL) return gp_fail(status, "no memory for orders to %d ranks", ranks->size);
+    if (!hear_all(ranks, status) || !backend->ops->communicator_id(&order.id, status)) return false;
+    tell(ranks, GP_ORDER_JOIN, &order, sizeof order);
+    ranks->backend = backend;
+    if (!backend->ops->join(backend, &order.id, 0, ranks->size, (size_t)order.most, &communicator, status))
+        return false;
+    atomic_store(&ranks->communicator, communicator);
+    if (atomic_load(&ranks->lost) != 0) communicator->ops->abort(communicator);
+    model->language.communicator = communicator;
+    return hear_all(ranks, status);
+}
+
+void gp_ranks_close(gp_ranks *ranks) {
+    if (ranks == NULL) return;
+    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    gp_watch_stop(ranks->watch);
+    for (int rank = 1; ranks->channels != NULL && rank < ranks->size; rank++) {
+        gp_channel_send(&ranks->channels[rank], GP_ORDER_END, NULL, 0, NULL, 0, NULL);
+        gp_channel_shutdown(&ranks->channels[rank]);
+    }
+    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
+        if (ranks->workers[rank].started) pthread_join(ranks->workers[rank].thread, NULL);
+    if (communicator != NULL) {
+        ranks->backend->ops->finish(ranks->backend, NULL);
+        communicator->ops->destroy(communicator);
+    }
+    for (int rank = 1; ranks->channels != NULL && rank < ranks->size; rank++)
+        gp_channel_close(&ranks->channels[rank]);
+    gp_free(ranks->channels);
+    gp_free(ranks->workers);
+    gp_free(ranks->answer.data);
+    gp_free(ranks->words);
+    gp_free(ranks);
+}
+
+/** From the watch's thread, or the leader's. */
+static void lose(gp_ranks *ranks, int rank) {
+    int none = 0;
+    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    if (!atomic_compare_exchange_strong(&ranks->lost, &none, rank)) return;
+    if (communicator != NULL) communicator->ops->abort(communicator);
+    for (int other = 1; other < ranks->size; other++) gp_channel_shutdown(&ranks->channels[other]);
+}
+
+static void worker_gone(void *user, int which) {
+    lose(user, which + 1);
+}
+
+bool gp_ranks_check(const gp_ranks *ranks, gp_status *status) {
+    int lost = atomic_load(&ranks->lost);
+    return lost == 0 ||
+           gp_fail(status, "rank %d of %d has ended; the others cannot go on without it", lost, ranks->size);
+}
+
+/* ---- orders ---- */
+
+static void tell(gp_ranks *ranks, uint32_t order, const void *data, size_t bytes) {
+    for (int rank = 1; rank < ranks->size; rank++)
+        if (!gp_channel_send(&ranks->channels[rank], order, data, bytes, NULL, 0, NULL)) lose(ranks, rank);
+}
+
+/** Everybody's answer, in their order; fails with the first failure, after all have answered. */
+static bool hear_all(gp_ranks *ranks, gp_status *status) {
+    bool done = true;
+    for (int rank = 1; rank < ranks->size; rank++) {
+        gp_message *answer = &ranks->answer;
+        if (!gp_channel_receive(&ranks->channels[rank], answer, GP_ORDER_BYTES_MAX, NULL)) {
+            lose(ranks, rank);
+            continue;
+        }
+        if (answer->kind == GP_ANSWER_DONE) continue;
+        if (done)
+            gp_fail(status, "rank %d of %d: %.*s", rank, ranks->size,
+                    answer->bytes < 4096 ? (int)answer->bytes : 4096, (const char *)answer->data);
+        done = false;
+    }
+    return done && gp_ranks_check(ranks, status);
+}
+
+bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status) {
+    const uint64_t order = bytes;
+    if (bytes <= ranks->stage) return true;
+    tell(ranks, GP_ORDER_STAGE, &order, sizeof order);
+    if (!hear_all(ranks, status)) return false;
+    ranks->stage = bytes;
+    return true;
+}
+
+bool gp_ranks_use_pages(gp_ranks *ranks, int32_t pages, gp_status *status) {
+    tell(ranks, GP_ORDER_CACHE, &pages, sizeof pages);
+    return hear_all(ranks, status);
+}
+
+void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to) {
+    tell(ranks, GP_ORDER_COPY_PAGE, (int32_t[]){from, to}, 2 * sizeof(int32_t));
+}
+
+bool gp_ranks_wait(gp_ranks *ranks, gp_status *status) {
+    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    tell(ranks, GP_ORDER_WAIT, NULL, 0);
+    bool done = ranks->backend->ops->finish(ranks->backend, status);
+    done = hear_all(ranks, done ? status : NULL) && done;
+    return done && communicator->ops->check(communicator, status);
+}
+
+void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *language,
+                   const gp_language_buffers *buffers) {
+    int32_t *words = ranks->words;
+    words[GP_PASS_DECODE] = pass->decode;
+    words[GP_PASS_ROWS] = (int32_t)pass->rows;
+    words[GP_PASS_SEQUENCES] = pass->sequence_count;
+    words[GP_PASS_FINALS] = pass->final_count;
+    words += GP_PASS_HEAD;
+    if (pass->final_count > 0) memcpy(words, pass->finals, (size_t)pass->final_count * sizeof *words);
+    words += pass->final_count;
+    for (int i = 0; i < pass->sequence_count; i++) {
+        const gp_sequence *sequence = &pass->sequences[i];
+        const gp_page_table *table = pass->tables[i];
+        words[GP_PASS_FIRST_ROW] = sequence->first_row;
+        words[GP_PASS_SEQUENCE_ROWS] = sequence->rows;
+        words[GP_PASS_FIRST_POSITION] = sequence->first_position;
+        words[GP_PASS_PAGES] = table->count;
+        memcpy(words + GP_PASS_SEQUENCE, table->pages, (size_t)table->count * sizeof *words);
+        words += GP_PASS_SEQUENCE + table->count;
+    }
+    tell(ranks, GP_ORDER_PASS, ranks->words, (size_t)(words - ranks->words) * sizeof *words);
+    gp_language_share_rows(language, buffers, pass->rows);
+}

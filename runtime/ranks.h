@@ -1,0 +1,65 @@
+/**
+ * A replica on several devices: rank 0, the leader, runs requests; the others, its workers, hold their parts
+ * of the language model's matrices and of its keys and values, and do with them what the leader says
+ * (tensor parallelism; Megatron-LM, arXiv 1909.08053). Rank r's part is runtime/split.h's. Workers are
+ * threads of this process (worker.h), each with a backend of its own.
+ *
+ * The sums over ranks are made in their order, whatever stands beside them, so that a request gets the same
+ * bits in any company with the same number of ranks.
+ */
+#pragma once
+
+#include "runtime/kv_cache.h"
+#include "runtime/model.h"
+
+typedef struct gp_ranks gp_ranks;
+
+/**
+ * Starts the workers of the engine's `replica`-th replica: options->ranks − 1 of them, which open their
+ * backends and parts of the model. The options and what they point to stay until gp_ranks_join. Used by one
+ * thread, the leader's.
+ */
+bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ranks, gp_status *status);
+
+/** Waits until all workers are ready, and makes one group of them and the leader's backend. `model` is the
+ * leader's part; its language model sums over the group from then on. `requests`: the most that a pass will
+ * be of. Fails with what the first could not do. */
+bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *status);
+
+/** Ends the workers and waits for them. NULL is allowed. */
+void gp_ranks_close(gp_ranks *ranks);
+
+/** Whether all ranks are there; fails naming one that is not, from then on for ever. */
+bool gp_ranks_check(const gp_ranks *ranks, gp_status *status);
+
+/** Makes every worker's stage arena hold so many bytes. */
+bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status);
+
+/** Makes every worker's cache hold so many pages. */
+bool gp_ranks_use_pages(gp_ranks *ranks, int32_t pages, gp_status *status);
+
+/** Every worker copies what one page has to another, after what it was told before. */
+void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to);
+
+/** Rows that go through the language model together. */
+typedef struct gp_pass {
+    bool decode;
+    int64_t rows;
+    const gp_sequence *sequences;       /* [sequence_count] */
+    const gp_page_table *const *tables; /* [sequence_count] */
+    int sequence_count;
+    const int32_t *finals; /* [final_count] rows whose logits are wanted; all of them, in their order, of
+                              decoding steps */
+    int final_count;
+} gp_pass;
+
+/**
+ * Tells the workers of a pass and gives them buffers' x and image_row. The leader then calls
+ * gp_language_forward, and final and logits for each of `finals` (of all rows at once in decoding steps), as
+ * they do.
+ */
+void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *language,
+                   const gp_language_buffers *buffers);
+
+/** Waits for all devices, the leader's too; fails where one of them did since the last time. */
+bool gp_ranks_wait(gp_ranks *ranks, gp_status *status);

@@ -1,0 +1,16 @@
+/** A rank above 0: does with its part of the model what the leader says, until that ends. */
+#pragma once
+
+#include "kernels/base/status.h"
+#include "runtime/channel.h"
+#include "runtime/geopixel.h"
+
+typedef struct gp_worker_options {
+    const gp_engine_options *engine;
+    int rank, size;
+    int device, device_count; /* as for gp_replica_open_backend */
+    gp_channel channel;       /* to the leader; the worker closes it */
+} gp_worker_options;
+
+/** Returns true after the leader's orderly end; false where something failed or the leader is gone. */
+bool gp_worker_serve(const gp_worker_options *options, gp_status *status);
