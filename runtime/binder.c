@@ -293,6 +293,10 @@ static void fill_random(const gp_binder *binder, const gp_tensor *tensor, float 
         host[i] = norm ? 1 : scale * gp_random_signed(random_seed(binder), (uint64_t)i);
 }
 
+static void tell_placed(const gp_binder *binder) {
+    if (binder->on_placed != NULL) binder->on_placed(binder->user, binder->weight_bytes, binder->total_bytes);
+}
+
 /** A matrix of that size in random numbers; without data where there is no room, with the problem noted. */
 static void place_random(gp_binder *binder, const gp_tensor *tensor, int64_t columns, gp_matrix *matrix) {
     const gp_ops *ops = binder->backend->ops;
@@ -325,6 +329,7 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t colum
     if (matrix.rows == 0) return matrix;
     if (binder->random) {
         place_random(binder, tensor, columns, &matrix);
+        tell_placed(binder);
         return matrix;
     }
     const unsigned char *source = gp_checkpoint_read(binder->checkpoint, tensor, &status);
@@ -346,6 +351,7 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t colum
         matrix.data = NULL;
     }
     gp_status_clear(&status);
+    tell_placed(binder);
     return matrix;
 }
 
@@ -387,7 +393,7 @@ bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpect
         return gp_fail(status, "%s: %d tensor%s not as config.json says:%s", folder, binder->problem_count,
                        binder->problem_count == 1 ? " is" : "s are", lines);
     }
-    if (binder->random) return true;
+    if (binder->checkpoint == NULL) return true;
     gp_binder_sort(binder);
     int count = 0;
     for (size_t i = 0; i < gp_checkpoint_count(binder->checkpoint); i++) {

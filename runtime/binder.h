@@ -44,6 +44,10 @@ typedef struct gp_binder {
     size_t owned_count, owned_capacity;
     void **owned_host; /* host memory that placed matrices are of: handed to the model */
     size_t owned_host_count, owned_host_capacity;
+    /* After each matrix that is placed; total_bytes: of all. May be NULL. */
+    void (*on_placed)(void *user, uint64_t bytes, uint64_t total_bytes);
+    void *user;
+    uint64_t total_bytes;
     uint64_t weight_bytes;    /* of matrices, or the parts of them, as the files hold them */
     uint64_t placed_bytes;    /* of the same, as the backend holds them */
     uint64_t converted_bytes; /* of vectors and derived matrices, as the backend holds them */

@@ -96,6 +96,10 @@ typedef struct gp_engine_options {
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
      * line without a newline, from one of the engine's threads. May be NULL. */
     void (*on_warning)(void *user, const char *line);
+    /* While weights are loaded: bytes so far, and of all that will be, of the first replica (of its first
+     * rank, where it has several); from one of the engine's threads, `done` rising to `total`. May be NULL.
+     */
+    void (*on_loading)(void *user, uint64_t done, uint64_t total);
     void *user;
 } gp_engine_options;
 

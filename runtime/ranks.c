@@ -65,6 +65,7 @@ static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *opt
     if (!gp_channel_pair(ends, status)) return false;
     ranks->channels[rank] = ends[0];
     worker->engine = *options;
+    worker->engine.on_loading = NULL; /* the leader's progress is shown */
     worker->options = (gp_worker_options){.engine = &worker->engine,
                                           .rank = rank,
                                           .size = ranks->size,

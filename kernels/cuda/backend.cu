@@ -15,6 +15,7 @@ enum { CAPABILITY_MIN = 80 }; /* Ampere: cp.async, bf16 mma.sync */
 static void destroy(gp_backend *backend) {
     Backend &cuda = gp_cuda::of(backend);
     if (cuda.stream != nullptr) cudaStreamSynchronize(cuda.stream);
+    gp_cuda::end_placing(backend);
     while (cuda.weights != nullptr) {
         gp_cuda::Allocation *weight = cuda.weights;
         cuda.weights = weight->next;

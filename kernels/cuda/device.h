@@ -28,6 +28,8 @@ struct Allocation {
     Allocation *next;
 };
 
+struct Staging; // weights.cu
+
 struct Backend {
     gp_backend base;
     cudaStream_t stream;
@@ -35,6 +37,7 @@ struct Backend {
     bool hopper;    // capability 9.0: wgmma and tensor copies
     void *workspace;
     Allocation *weights; // placed, freed with the backend
+    Staging *staging;    // while weights are placed
     cudaError_t failure; // the first since the last finish
     const char *failed_in;
 };
@@ -75,7 +78,9 @@ inline uint16_t *bits_of(gp_operand *x) {
 }
 
 /* The operations, each documented in ops.h. */
+bool place(gp_backend *, gp_matrix *);
 bool place_random(gp_backend *, gp_matrix *, float scale, uint64_t seed);
+void end_placing(gp_backend *);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

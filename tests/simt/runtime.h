@@ -1,12 +1,17 @@
-/** The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
- * returns. */
+/**
+ * The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
+ * returns, but copies from pinned memory, which are done as late as they may be: when somebody waits for
+ * them, or what comes after them on the stream is done.
+ */
 #pragma once
 
 #include <cstddef>
 
 typedef void *cudaStream_t;
+typedef size_t *cudaEvent_t;
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaEventDisableTiming = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 struct cudaDeviceProp {
@@ -22,6 +27,8 @@ inline cudaError_t cudaSetDevice(int) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
 /** Host buffers may be any; device ones must be wholly inside what cudaMalloc gave. */
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
@@ -33,9 +40,11 @@ inline cudaError_t cudaStreamCreate(cudaStream_t *stream) {
 inline cudaError_t cudaStreamDestroy(cudaStream_t) {
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return cudaSuccess;
-}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 inline cudaError_t cudaGetLastError() {
     return cudaSuccess; // the emulator ends the program at the first error
 }
