@@ -78,6 +78,7 @@ inline uint16_t *bits_of(gp_operand *x) {
 }
 
 /* The operations, each documented in ops.h. */
+void *allocate(gp_backend *, size_t bytes);
 bool place(gp_backend *, gp_matrix *);
 bool place_random(gp_backend *, gp_matrix *, float scale, uint64_t seed);
 void end_placing(gp_backend *);

@@ -11,7 +11,7 @@ void note(Backend &backend, cudaError_t error, const char *what) {
     backend.failed_in = what;
 }
 
-static void *allocate(gp_backend *backend, size_t bytes) {
+void *allocate(gp_backend *backend, size_t bytes) {
     void *memory = nullptr;
     if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) == cudaSuccess) return memory;
     cudaGetLastError(); // no room: the caller says so; it is no fault of a later launch

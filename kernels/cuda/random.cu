@@ -24,7 +24,7 @@ static __global__ void __launch_bounds__(kRandomThreads)
 }
 
 bool place_random(gp_backend *backend, gp_matrix *matrix, float scale, uint64_t seed) {
-    void *memory = backend->ops->allocate(backend, gp_cuda_placed_bytes(matrix));
+    void *memory = allocate(backend, gp_cuda_placed_bytes(matrix));
     if (memory == nullptr) return false;
     int64_t stride = gp_operand_width(matrix->columns), count = matrix->rows * (stride / 2);
     GP_RUN(backend, fill_random, blocks_for(count, kRandomThreads), kRandomThreads, 0,

@@ -129,8 +129,7 @@ bool place(gp_backend *backend, gp_matrix *matrix) {
     if (cuda.staging == nullptr) cuda.staging = open_staging();
     if (cuda.staging == nullptr) return false;
     auto *weight = static_cast<Allocation *>(gp_allocate(sizeof(Allocation)));
-    void *memory =
-        weight != nullptr ? backend->ops->allocate(backend, gp_cuda_placed_bytes(matrix)) : nullptr;
+    void *memory = weight != nullptr ? allocate(backend, gp_cuda_placed_bytes(matrix)) : nullptr;
     if (memory == nullptr) {
         gp_free(weight);
         return false;
