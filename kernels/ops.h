@@ -448,10 +448,19 @@ typedef struct gp_ops {
     void (*copy)(gp_backend *backend, void *target, const void *source, size_t bytes);
     /**
      * A weight of the checkpoint [rows, columns] in host memory, its stride as it is there, in the form that
-     * the backend computes with: the host's own where it reads host memory, else a copy that lives as long as
-     * the backend. The host's bytes must stay as long as the backend does. False when there is no room.
+     * the backend computes with: the host's own where it reads host memory, brought in by all threads
+     * where it is a file's, else a copy that lives as long as the backend. The host's own must stay as long
+     * as the backend does. False when there is no room.
      */
     bool (*place)(gp_backend *backend, gp_matrix *matrix);
+    /**
+     * A weight [matrix->rows, matrix->columns] that no file holds, in the form that the backend computes
+     * with: element i, row by row, is gp_random_signed(seed, i)·scale rounded to bf16
+     * (kernels/base/random.h). Free `data` with release. False when there is no room.
+     */
+    bool (*place_random)(gp_backend *backend, gp_matrix *matrix, float scale, uint64_t seed);
+    /** No more weights come, or none for a while: what placing them needed is freed. */
+    void (*end_placing)(gp_backend *backend);
     /** Waits for all operations; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
     /**

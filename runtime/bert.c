@@ -101,6 +101,7 @@ static bool bind(gp_bert *bert, const char *folder, gp_status *status) {
     bind_embeddings(bert, &from);
     for (int i = 0; i < bert->config.num_hidden_layers; i++) bind_layer(bert, &from, i);
     gp_status unexpected = {0};
+    bert->backend->ops->end_placing(bert->backend);
     bool done = gp_binder_finish(&from.binder, folder, &unexpected, status);
     gp_status_clear(&unexpected); /* poolers and heads: an embedding needs none */
     bert->owned = from.binder.owned;

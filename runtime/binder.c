@@ -1,7 +1,9 @@
 #include "runtime/binder.h"
 
 #include "kernels/base/memory.h"
+#include "kernels/base/random.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,8 @@ static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int6
 static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t columns, const gp_part *row_part,
                        const gp_part *column_part);
 static gp_part whole(int64_t size);
+static uint64_t random_seed(const gp_binder *binder);
+static void fill_random(const gp_binder *binder, const gp_tensor *tensor, float *host);
 static void problem(gp_binder *binder, const char *format, ...) GP_PRINTF(2, 3);
 static uint64_t placed_bytes(const gp_binder *binder, const gp_matrix *matrix);
 static bool append_pointer(void ***list, size_t *count, size_t *capacity, void *pointer);
@@ -81,10 +85,12 @@ gp_matrix gp_bind_convolution(gp_binder *binder, int64_t out, int64_t in, int64_
 static float *convert(gp_binder *binder, const gp_tensor *tensor) {
     gp_status status = {0};
     if (binder->dry) return NULL;
-    const void *data = gp_checkpoint_read(binder->checkpoint, tensor, &status);
-    float *host = data != NULL ? gp_allocate((size_t)tensor->count * sizeof *host) : NULL;
+    const void *data = binder->random ? NULL : gp_checkpoint_read(binder->checkpoint, tensor, &status);
+    float *host = binder->random || data != NULL ? gp_allocate((size_t)tensor->count * sizeof *host) : NULL;
     if (host == NULL)
         problem(binder, "%s: %s", tensor->name, gp_failed(&status) ? status.message : "out of memory");
+    else if (binder->random)
+        fill_random(binder, tensor, host);
     else
         gp_convert_to_f32(data, tensor->dtype, (size_t)tensor->count, host);
     gp_status_clear(&status);
@@ -202,7 +208,8 @@ static bool check(const gp_wanted *wanted, gp_status *problem_status) {
     return true;
 }
 
-/** What a dry binder takes for the tensor wanted, so that all others are asked for as if it were there. */
+/** What a dry or random binder takes for the tensor wanted, so that all others are asked for as if it were
+ * there. */
 static const gp_tensor *assume(gp_binder *binder, const gp_wanted *wanted) {
     gp_tensor *tensor = &binder->assumed;
     *tensor = (gp_tensor){.name = wanted->name, .dtype = GP_DTYPE_BF16, .rank = wanted->rank, .count = 1};
@@ -230,7 +237,7 @@ static const gp_tensor *want(gp_binder *binder, const char *name, int rank, int6
             tensor = NULL;
         }
     }
-    if (tensor == NULL && binder->dry) tensor = assume(binder, wanted);
+    if (tensor == NULL && (binder->dry || binder->random)) tensor = assume(binder, wanted);
     for (int i = 0; i < rank && tensor != NULL; i++) shape[i] = tensor->shape[i];
     return tensor;
 }
@@ -266,6 +273,44 @@ static void *copy_parts(const unsigned char *source, size_t size, int64_t stride
     return copy;
 }
 
+/** Of the tensor that was wanted last, on this rank. */
+static uint64_t random_seed(const gp_binder *binder) {
+    return (uint64_t)binder->split.rank << 32 | (uint64_t)binder->wanted_count;
+}
+
+/** The bound of uniform numbers that keep the size of what passes a matrix with `columns` a row: their
+ * deviation is a root of 3 below it. */
+static float random_scale(int64_t columns) {
+    return sqrtf(3.0f / (float)columns);
+}
+
+/** A norm's weights are ones; biases and what vectors there are else, small. */
+static void fill_random(const gp_binder *binder, const gp_tensor *tensor, float *host) {
+    const char *end = strrchr(tensor->name, '.');
+    bool norm = tensor->rank == 1 && end != NULL && strcmp(end, ".weight") == 0;
+    float scale = tensor->rank == 1 ? 0.02f : random_scale(tensor->count / tensor->shape[0]);
+    for (int64_t i = 0; i < tensor->count; i++)
+        host[i] = norm ? 1 : scale * gp_random_signed(random_seed(binder), (uint64_t)i);
+}
+
+static void tell_placed(const gp_binder *binder) {
+    if (binder->on_placed != NULL) binder->on_placed(binder->user, binder->weight_bytes, binder->total_bytes);
+}
+
+/** A matrix of that size in random numbers; without data where there is no room, with the problem noted. */
+static void place_random(gp_binder *binder, const gp_tensor *tensor, int64_t columns, gp_matrix *matrix) {
+    const gp_ops *ops = binder->backend->ops;
+    if (!ops->place_random(binder->backend, matrix, random_scale(columns), random_seed(binder))) {
+        problem(binder, "%s: no room for it on the device", tensor->name);
+        matrix->data = NULL;
+    } else if (!append_pointer(&binder->owned, &binder->owned_count, &binder->owned_capacity,
+                               (void *)(uintptr_t)matrix->data)) {
+        ops->release(binder->backend, (void *)(uintptr_t)matrix->data);
+        problem(binder, "%s: out of memory", tensor->name);
+        matrix->data = NULL;
+    }
+}
+
 /** Parts of the tensor, which has `columns` a row, as a matrix placed with the backend; without data where
  * that fails, with the problem noted. */
 static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t columns, const gp_part *row_part,
@@ -282,6 +327,11 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t colum
         return matrix;
     }
     if (matrix.rows == 0) return matrix;
+    if (binder->random) {
+        place_random(binder, tensor, columns, &matrix);
+        tell_placed(binder);
+        return matrix;
+    }
     const unsigned char *source = gp_checkpoint_read(binder->checkpoint, tensor, &status);
     void *copy = source != NULL && !view ? copy_parts(source, size, columns, row_part, column_part) : NULL;
     if (source != NULL)
@@ -301,6 +351,7 @@ static gp_matrix place(gp_binder *binder, const gp_tensor *tensor, int64_t colum
         matrix.data = NULL;
     }
     gp_status_clear(&status);
+    tell_placed(binder);
     return matrix;
 }
 
@@ -342,6 +393,7 @@ bool gp_binder_finish(gp_binder *binder, const char *folder, gp_status *unexpect
         return gp_fail(status, "%s: %d tensor%s not as config.json says:%s", folder, binder->problem_count,
                        binder->problem_count == 1 ? " is" : "s are", lines);
     }
+    if (binder->checkpoint == NULL) return true;
     gp_binder_sort(binder);
     int count = 0;
     for (size_t i = 0; i < gp_checkpoint_count(binder->checkpoint); i++) {

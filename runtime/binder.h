@@ -1,7 +1,8 @@
 /**
  * Takes tensors out of a checkpoint by name and shape, and places them with the backend. All that is missing
  * or misshapen is collected, so that one message lists everything. A dry binder asks for the same tensors and
- * counts the same bytes, but reads and places nothing: what inspections and plans are made of.
+ * counts the same bytes, but reads and places nothing: what inspections and plans are made of. A random one
+ * has no checkpoint, takes every tensor for there, and places random numbers.
  */
 #pragma once
 
@@ -11,7 +12,7 @@
 #include "runtime/split.h"
 
 /** A dimension that any size fits; gp_bind reads it back from the tensor. `usual` is GeoPixel-7B's: what a
- * dry binder takes where there is no tensor to ask. */
+ * dry or random binder takes where there is no tensor to ask. */
 #define GP_ANY(usual) (-(int64_t)(usual))
 
 enum { GP_BOUND_RANK_MAX = 4 };
@@ -27,21 +28,26 @@ typedef struct gp_wanted {
 } gp_wanted;
 
 typedef struct gp_binder {
-    gp_checkpoint *checkpoint; /* NULL: a dry binder takes every tensor for there, in bf16 */
+    gp_checkpoint *checkpoint; /* NULL: a dry or random binder takes every tensor for there, in bf16 */
     gp_backend
         *backend; /* a dry binder asks it for sizes alone, and needs none: then those of the files count */
     bool dry;
+    bool random;        /* not dry, no checkpoint */
     gp_split split;     /* the rank whose part of the language model is bound */
     gp_block block;     /* that what is bound next belongs to */
     gp_status problems; /* a line each */
     int problem_count;
     gp_wanted *wanted; /* in the order of binding; sorted by tensor in gp_binder_sort */
     size_t wanted_count, wanted_capacity;
-    gp_tensor assumed; /* what a dry binder takes for the tensor that is not as it should be */
+    gp_tensor assumed; /* what a dry or random binder takes for a tensor that is not as it should be */
     void **owned;      /* backend memory of converted tensors: handed to the model */
     size_t owned_count, owned_capacity;
     void **owned_host; /* host memory that placed matrices are of: handed to the model */
     size_t owned_host_count, owned_host_capacity;
+    /* After each matrix that is placed; total_bytes: of all. May be NULL. */
+    void (*on_placed)(void *user, uint64_t bytes, uint64_t total_bytes);
+    void *user;
+    uint64_t total_bytes;
     uint64_t weight_bytes;    /* of matrices, or the parts of them, as the files hold them */
     uint64_t placed_bytes;    /* of the same, as the backend holds them */
     uint64_t converted_bytes; /* of vectors and derived matrices, as the backend holds them */

@@ -72,6 +72,10 @@ typedef struct gp_limits {
 
 typedef struct gp_engine_options {
     const char *model; /* a checkpoint folder in the Hugging Face layout */
+    /* For measurements without a checkpoint: a model of random numbers, whose answers mean nothing, as large
+     * as GeoPixel-7B ("7b") or as the config.json in this folder says. Of `model` the tokenizer alone is read
+     * then. NULL: the model's own weights. */
+    const char *dummy_weights;
     gp_device device;
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
     int replicas; /* copies of the model, each on a GPU of its own or with a share of the threads, which take
@@ -93,6 +97,10 @@ typedef struct gp_engine_options {
     /* What is worth a word but no failure (an unknown tensor, fewer crops than the official rule gives): one
      * line without a newline, from one of the engine's threads. May be NULL. */
     void (*on_warning)(void *user, const char *line);
+    /* While weights are loaded: bytes so far, and of all that will be, of the first replica (of its first
+     * rank, where it has several); from one of the engine's threads, `done` rising to `total`. May be NULL.
+     */
+    void (*on_loading)(void *user, uint64_t done, uint64_t total);
     void *user;
 } gp_engine_options;
 

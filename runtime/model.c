@@ -2,16 +2,24 @@
 
 #include "kernels/base/memory.h"
 
-static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
-                     gp_status *status);
+#include <string.h>
 
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_split split,
+static bool measure(const gp_model *model, const char *folder, gp_split split, uint64_t *bytes,
+                    gp_status *status);
+static bool bind_all(gp_model *model, const gp_engine_options *options, gp_split split, uint64_t bytes,
+                     gp_status *unexpected, gp_status *status);
+
+bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend, gp_split split,
                    gp_status *unexpected, gp_status *status) {
+    const char *folder = options->model, *dummy = options->dummy_weights;
+    uint64_t bytes = 0;
     *model = (gp_model){.backend = backend};
-    bool done = gp_config_read(folder, &model->config, status) &&
+    bool done = gp_model_read_config(folder, dummy, &model->config, status) &&
                 gp_model_open_tokenizer(model, folder, status) &&
-                gp_checkpoint_open(folder, &model->checkpoint, status) &&
-                bind_all(model, folder, split, unexpected, status) && gp_model_check_widths(model, status);
+                (dummy != NULL || gp_checkpoint_open(folder, &model->checkpoint, status)) &&
+                measure(model, folder, split, &bytes, status) &&
+                bind_all(model, options, split, bytes, unexpected, status) &&
+                gp_model_check_widths(model, status);
     if (!done) gp_model_close(model);
     return done;
 }
@@ -28,6 +36,14 @@ void gp_model_close(gp_model *model) {
     gp_tokenizer_close(model->tokenizer);
     gp_checkpoint_close(model->checkpoint);
     *model = (gp_model){0};
+}
+
+bool gp_model_read_config(const char *folder, const char *dummy_weights, gp_config *config,
+                          gp_status *status) {
+    if (dummy_weights != NULL) folder = strcmp(dummy_weights, "7b") == 0 ? NULL : dummy_weights;
+    if (folder != NULL) return gp_config_read(folder, config, status);
+    gp_config_official(config);
+    return true;
 }
 
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
@@ -58,11 +74,31 @@ bool gp_model_bind(gp_model *model, gp_binder *binder, gp_status *status) {
     return done;
 }
 
-static bool bind_all(gp_model *model, const char *folder, gp_split split, gp_status *unexpected,
-                     gp_status *status) {
-    gp_binder binder = {.checkpoint = model->checkpoint, .backend = model->backend, .split = split};
-    bool done =
-        gp_model_bind(model, &binder, status) && gp_binder_finish(&binder, folder, unexpected, status);
+/** Bytes of the matrices that will be placed; what is wrong with a tensor is said before any is read. */
+static bool measure(const gp_model *model, const char *folder, gp_split split, uint64_t *bytes,
+                    gp_status *status) {
+    gp_model sized = {.backend = model->backend, .config = model->config};
+    gp_binder binder = {
+        .checkpoint = model->checkpoint, .backend = model->backend, .dry = true, .split = split};
+    bool done = gp_model_bind(&sized, &binder, status) && gp_binder_finish(&binder, folder, NULL, status);
+    *bytes = binder.weight_bytes;
+    gp_binder_clear(&binder);
+    gp_model_close(&sized);
+    return done;
+}
+
+static bool bind_all(gp_model *model, const gp_engine_options *options, gp_split split, uint64_t bytes,
+                     gp_status *unexpected, gp_status *status) {
+    gp_binder binder = {.checkpoint = model->checkpoint,
+                        .backend = model->backend,
+                        .random = model->checkpoint == NULL,
+                        .split = split,
+                        .on_placed = options->on_loading,
+                        .user = options->user,
+                        .total_bytes = bytes};
+    bool done = gp_model_bind(model, &binder, status) &&
+                gp_binder_finish(&binder, options->model, unexpected, status);
+    model->backend->ops->end_placing(model->backend);
     gp_binder_clear(&binder);
     return done;
 }

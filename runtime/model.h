@@ -26,13 +26,18 @@ typedef struct gp_model {
 } gp_model;
 
 /**
- * Opens the folder: configuration, tokenizer, and every tensor the forward pass needs; of the language
- * model the part that `split` says. `unexpected` receives
- * the names of tensors that nobody knows (empty when there are none). On failure nothing is left open.
+ * Opens the options' model: configuration, tokenizer, and every tensor the forward pass needs, or random ones
+ * (dummy_weights); of the language model the part that `split` says. `unexpected` receives the names of
+ * tensors that nobody knows (empty when there are none). On failure nothing is left open.
  */
-bool gp_model_open(gp_model *model, const char *folder, gp_backend *backend, gp_split split,
+bool gp_model_open(gp_model *model, const gp_engine_options *options, gp_backend *backend, gp_split split,
                    gp_status *unexpected, gp_status *status);
 void gp_model_close(gp_model *model);
+
+/** The part of the above that reads the configuration. `folder` NULL: GeoPixel-7B's. `dummy_weights`: as in
+ * gp_engine_options, and in the folder's stead where it is not NULL. */
+bool gp_model_read_config(const char *folder, const char *dummy_weights, gp_config *config,
+                          gp_status *status);
 
 /** The part of the above that reads the tokenizer; gp_model_close frees it. model->config is read already. */
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status);

@@ -18,7 +18,7 @@ bool gp_plan_request(const gp_plan_options *options, gp_plan *plan, gp_status *s
     int answer = options->max_new_tokens > 0 ? options->max_new_tokens : GP_NEW_TOKENS_DEFAULT;
     bool done = check_options(options, status) &&
                 gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status) &&
-                gp_plan_open_model(options->model, backend, (gp_split){0}, &model, status) &&
+                gp_plan_open_model(options->model, NULL, backend, (gp_split){0}, &model, status) &&
                 gp_plan_division(&model.config, options, text, answer, &division, status);
     if (done) {
         plan->crop_side = model.config.vision.image_size;
@@ -51,16 +51,13 @@ static bool check_options(const gp_plan_options *options, gp_status *status) {
     return true;
 }
 
-bool gp_plan_open_model(const char *folder, gp_backend *backend, gp_split split, gp_model *model,
-                        gp_status *status) {
+bool gp_plan_open_model(const char *folder, const char *dummy_weights, gp_backend *backend, gp_split split,
+                        gp_model *model, gp_status *status) {
     gp_binder binder = {.dry = true, .backend = backend, .split = split};
     gp_status absent = {0}; /* weights that cannot be read are as good as none */
     *model = (gp_model){.backend = backend};
-    if (folder == NULL)
-        gp_config_official(&model->config);
-    else if (!gp_config_read(folder, &model->config, status))
-        return false;
-    if (folder != NULL) gp_checkpoint_open(folder, &model->checkpoint, &absent);
+    if (!gp_model_read_config(folder, dummy_weights, &model->config, status)) return false;
+    if (folder != NULL && dummy_weights == NULL) gp_checkpoint_open(folder, &model->checkpoint, &absent);
     gp_status_clear(&absent);
     binder.checkpoint = model->checkpoint;
     bool done = gp_model_bind(model, &binder, status);

@@ -31,11 +31,11 @@ bool gp_plan_division(const gp_config *config, const gp_plan_options *picture, i
 
 /**
  * A model bound to shapes alone, for sizes: the folder's, whose weights may be missing, or GeoPixel-7B's
- * where it is NULL; of the language model the part that `split` says. Close with gp_model_close, after
- * failure too.
+ * where it is NULL; with `dummy_weights` (as in gp_engine_options) that model's; of the language model the
+ * part that `split` says. Close with gp_model_close, after failure too.
  */
-bool gp_plan_open_model(const char *folder, gp_backend *backend, gp_split split, gp_model *model,
-                        gp_status *status);
+bool gp_plan_open_model(const char *folder, const char *dummy_weights, gp_backend *backend, gp_split split,
+                        gp_model *model, gp_status *status);
 
 /** What is known of a picture, whatever is asked of it; backend memory. */
 typedef struct gp_seen_buffers {

@@ -26,7 +26,9 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
     done =
         done && (cuda || gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status));
     const gp_backend *planned = cuda ? &sizes : backend;
-    done = done && gp_plan_open_model(options->model, cuda ? &sizes : backend, split, &model, status) &&
+    done = done &&
+           gp_plan_open_model(options->model, options->dummy_weights, cuda ? &sizes : backend, split, &model,
+                              status) &&
            gp_model_check_widths(&model, status) && add_up(&model, planned, options, plan, status);
     gp_engine_options larger = *options;
     int most = 0;

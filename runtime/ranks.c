@@ -24,6 +24,7 @@ struct gp_ranks {
     gp_watch *watch;
     atomic_int lost; /* a rank whose channel has ended; 0: none */
     _Atomic(gp_communicator *) communicator;
+    atomic_bool joining; /* the communicator is about to be there */
     gp_backend *backend; /* the leader's */
     size_t stage;        /* bytes that all workers' stage arenas hold */
     gp_message answer;
@@ -67,6 +68,7 @@ static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *opt
     if (!gp_channel_pair(ends, status)) return false;
     ranks->channels[rank] = ends[0];
     worker->engine = *options;
+    worker->engine.on_loading = NULL; /* the leader's progress is shown */
     worker->options = (gp_worker_options){.engine = &worker->engine,
                                           .rank = rank,
                                           .size = ranks->size,
@@ -99,17 +101,18 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
         gp_communicator_id id;
         int64_t most;
     } order = {.most = (int64_t)GP_PREFILL_ROWS * language->config.hidden_size};
-    gp_communicator *communicator = NULL;
     ranks->words = gp_allocate(longest_pass(language, requests) * sizeof *ranks->words);
     if (ranks->words == NULL) return gp_fail(status, "no memory for orders to %d ranks", ranks->size);
     if (!hear_all(ranks, status) || !backend->ops->communicator_id(&order.id, status)) return false;
+    atomic_store(&ranks->joining, true);
     tell(ranks, GP_ORDER_JOIN, &order, sizeof order);
     ranks->backend = backend;
-    if (!backend->ops->join(backend, &order.id, 0, ranks->size, (size_t)order.most, &communicator, status))
-        return false;
-    atomic_store(&ranks->communicator, communicator);
-    if (atomic_load(&ranks->lost) != 0) communicator->ops->abort(communicator);
-    model->language.communicator = communicator;
+    bool joined = gp_ranks_check(ranks, status) &&
+                  backend->ops->join(backend, &order.id, 0, ranks->size, (size_t)order.most,
+                                     (gp_communicator **)&ranks->communicator, status);
+    atomic_store(&ranks->joining, false);
+    if (!joined) return false;
+    model->language.communicator = atomic_load(&ranks->communicator);
     return hear_all(ranks, status);
 }
 
@@ -139,8 +142,8 @@ void gp_ranks_close(gp_ranks *ranks) {
 /** From the watch's thread, or the leader's. */
 static void lose(gp_ranks *ranks, int rank) {
     int none = 0;
-    gp_communicator *communicator = atomic_load(&ranks->communicator);
     if (!atomic_compare_exchange_strong(&ranks->lost, &none, rank)) return;
+    gp_communicator *communicator = gp_communicator_when_joined(&ranks->communicator, &ranks->joining);
     if (communicator != NULL) communicator->ops->abort(communicator);
     for (int other = 1; other < ranks->size; other++) gp_channel_shutdown(&ranks->channels[other]);
 }

@@ -12,6 +12,9 @@
 #include "runtime/kv_cache.h"
 #include "runtime/plan.h"
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 typedef struct gp_ranks gp_ranks;
 
 /**
@@ -65,6 +68,14 @@ void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *co
 
 /** Tells the workers to record decoding steps, as the leader does next. */
 void gp_ranks_record(gp_ranks *ranks);
+
+/** The communicator, waited for while it is being joined, where it is stored as soon as it can be ended; NULL
+ * where there is none. For a watch's thread. */
+static inline gp_communicator *gp_communicator_when_joined(const _Atomic(gp_communicator *) *communicator,
+                                                           const atomic_bool *joining) {
+    while (atomic_load(communicator) == NULL && atomic_load(joining)) usleep(1000);
+    return atomic_load(communicator);
+}
 
 /** Waits for all devices, the leader's too; fails where one of them did since the last time. */
 bool gp_ranks_wait(gp_ranks *ranks, gp_status *status);

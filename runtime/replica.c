@@ -6,15 +6,17 @@ bool gp_replica_open(gp_replica *replica, const gp_engine_options *options, int 
                      gp_status *status) {
     const int replicas = options->replicas > 0 ? options->replicas : 1;
     const int ranks = options->ranks > 1 ? options->ranks : 1;
+    gp_engine_options own = *options;
     gp_status unexpected = {0};
     gp_reserve reserve;
+    if (index > 0) own.on_loading = NULL; /* the first one's progress is shown */
     *replica = (gp_replica){.backend = backend, .owns_backend = backend == NULL};
     if (backend != NULL) backend->ops->enter(backend);
-    bool done = (ranks == 1 || gp_ranks_start(options, index, &replica->ranks, status)) &&
-                (backend != NULL || gp_replica_open_backend(options->device, options->threads, index * ranks,
-                                                            replicas * ranks, &replica->backend, status)) &&
-                gp_model_open(&replica->model, options->model, replica->backend, (gp_split){0, ranks},
-                              &unexpected, status);
+    bool done =
+        (ranks == 1 || gp_ranks_start(options, index, &replica->ranks, status)) &&
+        (backend != NULL || gp_replica_open_backend(options->device, options->threads, index * ranks,
+                                                    replicas * ranks, &replica->backend, status)) &&
+        gp_model_open(&replica->model, &own, replica->backend, (gp_split){0, ranks}, &unexpected, status);
     if (done && index == 0) warn_of_unexpected(options, &unexpected);
     gp_status_clear(&unexpected);
     done = done && gp_reserve_measure(&replica->model, replica->backend, options, &reserve, status) &&

@@ -23,13 +23,14 @@ static int64_t rows_of(const gp_binder *binder, const char *name) {
     return tensor != NULL && tensor->rank > 0 && tensor->shape[0] <= 1 << 20 ? tensor->shape[0] : 0;
 }
 
-/** Widths that config.json leaves to the tensors' shapes; a dry binder without them takes GeoPixel-7B's. */
+/** Widths that config.json leaves to the tensors' shapes; without tensors they are GeoPixel-7B's. */
 static bool sizes_from_tensors(gp_vision_config *c, const gp_binder *binder, gp_status *status) {
     if (c->hidden_size == 0) c->hidden_size = (int)rows_of(binder, "embeddings.patch_embedding.weight");
     if (c->intermediate_size == 0)
         c->intermediate_size = (int)rows_of(binder, "encoder.layers.0.mlp.fc1.weight");
-    if (binder->dry && c->hidden_size == 0) c->hidden_size = 1024;
-    if (binder->dry && c->intermediate_size == 0) c->intermediate_size = 4096;
+    const bool assumed = binder->dry || binder->random;
+    if (assumed && c->hidden_size == 0) c->hidden_size = 1024;
+    if (assumed && c->intermediate_size == 0) c->intermediate_size = 4096;
     if (c->hidden_size == 0 || c->intermediate_size == 0)
         return gp_fail(
             status,

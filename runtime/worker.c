@@ -15,6 +15,8 @@ typedef struct worker {
     gp_backend *backend;
     gp_model model;
     _Atomic(gp_communicator *) communicator; /* which the watch may end */
+    atomic_bool joining;                     /* it is about to be there */
+    atomic_bool gone;                        /* the leader is */
     gp_watch *watch;
     gp_kv_cache cache;
     gp_arena stage;
@@ -55,12 +57,12 @@ bool gp_worker_serve(const gp_worker_options *options, gp_status *status) {
 static bool open_part(worker *w, gp_status *status) {
     const gp_worker_options *o = w->options;
     gp_status unexpected = {0};
-    bool done = gp_replica_open_backend(o->engine->device, o->engine->threads, o->device, o->device_count,
-                                        &w->backend, status) &&
-                gp_model_open(&w->model, o->engine->model, w->backend, (gp_split){o->rank, o->size},
-                              &unexpected, status) &&
-                gp_reserve_measure(&w->model, w->backend, o->engine, &w->reserve, status) &&
-                gp_watch_start(&w->watch, &w->channel, 1, leader_gone, w, status);
+    bool done =
+        gp_replica_open_backend(o->engine->device, o->engine->threads, o->device, o->device_count,
+                                &w->backend, status) &&
+        gp_model_open(&w->model, o->engine, w->backend, (gp_split){o->rank, o->size}, &unexpected, status) &&
+        gp_reserve_measure(&w->model, w->backend, o->engine, &w->reserve, status) &&
+        gp_watch_start(&w->watch, &w->channel, 1, leader_gone, w, status);
     gp_status_clear(&unexpected); /* the leader has said so */
     if (!done) return false;
     w->run = (gp_run){.model = &w->model,
@@ -76,8 +78,9 @@ static bool open_part(worker *w, gp_status *status) {
 /** Nothing blocks in the group any more. */
 static void leader_gone(void *user, int which) {
     worker *w = user;
-    gp_communicator *communicator = atomic_load(&w->communicator);
     (void)which; /* there is one channel */
+    atomic_store(&w->gone, true);
+    gp_communicator *communicator = gp_communicator_when_joined(&w->communicator, &w->joining);
     if (communicator != NULL) communicator->ops->abort(communicator);
 }
 
@@ -145,16 +148,19 @@ static bool answer(worker *w, bool done, gp_status *failure, gp_status *status) 
 
 static bool join_group(worker *w, gp_status *status) {
     const gp_worker_options *o = w->options;
-    gp_communicator *communicator = NULL;
     gp_communicator_id id;
     int64_t most = 0;
     if (w->order.bytes != sizeof id + sizeof most) return false;
     memcpy(&id, w->order.data, sizeof id);
     memcpy(&most, w->order.data + sizeof id, sizeof most);
-    if (!w->backend->ops->join(w->backend, &id, o->rank, o->size, (size_t)most, &communicator, status))
-        return false;
-    atomic_store(&w->communicator, communicator);
-    w->model.language.communicator = communicator;
+    atomic_store(&w->joining, true);
+    bool joined = atomic_load(&w->gone)
+                      ? gp_fail(status, "rank 0 has ended")
+                      : w->backend->ops->join(w->backend, &id, o->rank, o->size, (size_t)most,
+                                              (gp_communicator **)&w->communicator, status);
+    atomic_store(&w->joining, false);
+    if (!joined) return false;
+    w->model.language.communicator = atomic_load(&w->communicator);
     return true;
 }
 

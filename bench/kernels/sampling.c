@@ -57,7 +57,7 @@ static void fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp
 static void launch(const gp_case *c, gp_backend *backend, void *const *at) {
     shape s = shape_of(c);
     backend->ops->sample(backend,
-                         &(gp_sample){at[LOGITS], s.rows, s.count, at[CHOICES], at[ORDER], at[TOKENS]});
+                         &(gp_sample){at[LOGITS], s.rows, s.count, 0, at[CHOICES], at[ORDER], at[TOKENS]});
 }
 
 typedef struct entry {

@@ -1,15 +1,11 @@
 /** What the resizes share: the taps of a target position, and the weights of the cubic kernel. */
 #pragma once
 
+#include "kernels/base/both_sides.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef __CUDACC__
-#define GP_BOTH_SIDES __host__ __device__
-#else
-#define GP_BOTH_SIDES
-#endif
 
 /** The source positions first … first + count − 1 that a target position is made of; weights stand elsewhere.
  */

@@ -1,6 +1,7 @@
 /** The CPU backend: which instruction set, which threads, and memory that is the host's own. */
 #include "kernels/base/memory.h"
-#include "kernels/cpu/threads.h"
+#include "kernels/base/threads.h"
+#include "kernels/cpu/cpu.h"
 
 #include <sched.h>
 #include <stdio.h>

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "kernels/base/threads.h"
 #include "kernels/ops.h"
 
 /* One set of sources, compiled per instruction set with flags of its own; GP_CPU(linear) names each one's. */
@@ -39,13 +40,7 @@ static inline gp_cpu_output gp_cpu_output_of(float *y, gp_operand *y_operand) {
 /** Scratch that each thread has for packed weights and attention blocks. */
 #define GP_CPU_SCRATCH_BYTES (2u << 20)
 
-/** One piece of a parallel job: `index` of gp_parallel_for's tasks, on thread `thread`. */
-typedef void (*gp_task)(void *argument, int64_t index, int thread);
-
-/**
- * Runs task(argument, 0 … tasks − 1, thread) over the backend's threads, the caller's among them, and returns
- * when all are done. Tasks are taken in order as threads come free, so results must not depend on the thread.
- */
+/** gp_threads_run over the backend's threads. */
 void gp_parallel_for(gp_backend *backend, int64_t tasks, gp_task task, void *argument);
 
 /** The scratch of `thread`: GP_CPU_SCRATCH_BYTES aligned to GP_ALIGNMENT. */
@@ -54,6 +49,7 @@ void *gp_cpu_scratch(gp_backend *backend, int thread);
 int gp_cpu_threads(const gp_backend *backend);
 
 /* The operations, each documented in ops.h. */
+bool GP_CPU(place_random)(gp_backend *, gp_matrix *, float scale, uint64_t seed);
 size_t GP_CPU(kv_page_bytes)(int kv_heads, int head_dim);
 size_t GP_CPU(mask_upsample_scratch)(int masks, int grid, int channels);
 size_t GP_CPU(draw_mask_scratch)(int height, int width);

@@ -3,8 +3,8 @@
  * made in f64 and rounded to 22 fractional bits, one pass across and one down with rounding to bytes between
  * them. A pass that would change nothing is skipped.
  */
-#include "kernels/cpu/cpu.h"
 #include "kernels/base/resize.h"
+#include "kernels/cpu/cpu.h"
 
 #include <string.h>
 

@@ -2,8 +2,8 @@
  * What the encoders see. Bytes become ((v/255) − mean)/deviation through a table of 256 values a channel, so
  * that a crop's numbers are the official ones to the bit and no resize divides again.
  */
-#include "kernels/cpu/cpu.h"
 #include "kernels/base/resize.h"
+#include "kernels/cpu/cpu.h"
 
 #include <string.h>
 

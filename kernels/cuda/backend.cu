@@ -16,6 +16,7 @@ static void destroy(gp_backend *backend) {
     Backend &cuda = gp_cuda::of(backend);
     backend->ops->enter(backend); // whoever closes it
     if (cuda.stream != nullptr) cudaStreamSynchronize(cuda.stream);
+    gp_cuda::end_placing(backend);
     while (cuda.weights != nullptr) {
         gp_cuda::Allocation *weight = cuda.weights;
         cuda.weights = weight->next;

@@ -28,6 +28,8 @@ struct Allocation {
     Allocation *next;
 };
 
+struct Staging; // weights.cu
+
 struct Backend {
     gp_backend base;
     int device; // its number
@@ -36,6 +38,7 @@ struct Backend {
     bool hopper;    // capability 9.0: wgmma and tensor copies
     void *workspace;
     Allocation *weights; // placed, freed with the backend
+    Staging *staging;    // while weights are placed
     cudaError_t failure; // the first since the last finish
     const char *failed_in;
     cudaError_t failure_before; // while operations are recorded: what was noted earlier
@@ -81,6 +84,10 @@ inline uint16_t *bits_of(gp_operand *x) {
 bool communicator_id(gp_communicator_id *, gp_status *);
 bool join(gp_backend *, const gp_communicator_id *, int rank, int size, size_t most, gp_communicator **,
           gp_status *);
+void *allocate(gp_backend *, size_t bytes);
+bool place(gp_backend *, gp_matrix *);
+bool place_random(gp_backend *, gp_matrix *, float scale, uint64_t seed);
+void end_placing(gp_backend *);
 void linear(gp_backend *, const gp_linear *);
 void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);

@@ -3,12 +3,6 @@
 
 #include "kernels/cuda/device.h"
 
-extern "C" {
-#include "kernels/base/memory.h"
-}
-
-#include <string.h>
-
 namespace gp_cuda {
 
 void note(Backend &backend, cudaError_t error, const char *what) {
@@ -21,7 +15,7 @@ static void enter(gp_backend *backend) {
     note(of(backend), cudaSetDevice(of(backend).device), "enter");
 }
 
-static void *allocate(gp_backend *backend, size_t bytes) {
+void *allocate(gp_backend *backend, size_t bytes) {
     void *memory = nullptr;
     if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) == cudaSuccess) return memory;
     cudaGetLastError(); // no room: the caller says so; it is no fault of a later launch
@@ -33,7 +27,7 @@ static void release(gp_backend *backend, void *memory) {
     if (memory != nullptr) note(of(backend), cudaFree(memory), "release"); // waits for what uses it
 }
 
-/* Pageable host memory is staged before these return; pinned memory is not used with them. */
+/* Pageable host memory is staged before these return; none of their callers has pinned memory. */
 static void upload(gp_backend *backend, void *target, const void *host, size_t bytes) {
     if (bytes > 0)
         note(of(backend), cudaMemcpyAsync(target, host, bytes, cudaMemcpyHostToDevice, of(backend).stream),
@@ -60,41 +54,6 @@ static bool finish(gp_backend *backend, gp_status *status) {
     cuda.failure = cudaSuccess;
     return failure == cudaSuccess ||
            gp_fail(status, "%s: %s failed: %s", cuda.base.name, cuda.failed_in, cudaGetErrorString(failure));
-}
-
-/** bf16 at a stride that starts every row at 16 bytes. */
-static bool place(gp_backend *backend, gp_matrix *matrix) {
-    Backend &cuda = of(backend);
-    int64_t stride = gp_operand_width(matrix->columns);
-    size_t bytes = gp_cuda_placed_bytes(matrix);
-    auto *weight = static_cast<Allocation *>(gp_allocate(sizeof(Allocation)));
-    void *memory = allocate(backend, bytes);
-    bool as_is = matrix->dtype == GP_DTYPE_BF16 && stride == matrix->columns && matrix->stride == stride;
-    uint16_t *host = as_is ? nullptr : static_cast<uint16_t *>(gp_allocate(bytes));
-    auto *row = static_cast<float *>(
-        as_is ? nullptr : gp_allocate(static_cast<size_t>(matrix->columns) * sizeof(float)));
-    bool done = weight != nullptr && memory != nullptr && (as_is || (host != nullptr && row != nullptr));
-    for (int64_t r = 0; done && !as_is && r < matrix->rows; r++) {
-        auto *source = static_cast<const unsigned char *>(matrix->data) +
-                       static_cast<size_t>(r * matrix->stride) * gp_dtype_size(matrix->dtype);
-        gp_convert_to_f32(source, matrix->dtype, static_cast<size_t>(matrix->columns), row);
-        for (int64_t c = 0; c < stride; c++)
-            host[r * stride + c] = c < matrix->columns ? gp_f32_to_bf16(row[c]) : 0;
-    }
-    if (done) {
-        upload(backend, memory, as_is ? matrix->data : host, bytes);
-        *weight = {memory, cuda.weights};
-        cuda.weights = weight;
-        matrix->data = memory;
-        matrix->dtype = GP_DTYPE_BF16;
-        matrix->stride = stride;
-    } else {
-        if (memory != nullptr) cudaFree(memory);
-        gp_free(weight);
-    }
-    gp_free(row);
-    gp_free(host);
-    return done;
 }
 
 /* ---- recording: a stream's capture becomes a graph ---- */
@@ -149,6 +108,8 @@ const gp_ops *operations() {
         ops.download = download;
         ops.copy = copy;
         ops.place = place;
+        ops.place_random = place_random;
+        ops.end_placing = end_placing;
         ops.finish = finish;
         ops.record = record;
         ops.recorded = recorded;

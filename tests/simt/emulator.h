@@ -83,6 +83,8 @@ void unlock();
 /** Runs thread(argument) for every thread of every block, under the lock; the first error ends the launch and
  * is kept for take_error, or ends the program if nobody asked for errors (expect_errors). */
 void launch(const Launch &what, void (*thread)(void *), void *argument);
+/** Does what copies from pinned memory are under way; launches come after them. */
+void finish_copies();
 const Launch &running();
 Index block_index();
 unsigned thread_count();

@@ -433,6 +433,7 @@ static void *carry_out(void *argument) {
         /* A rank that has gone: unless that is noticed, its work goes on for ever. */
         pthread_mutex_lock(&c->mutex);
         if (result != GP_NCCL_REMOTE_ERROR || noticed) c->state = result;
+        pthread_cond_broadcast(&c->changed);
         while (!c->has_job && !c->ended) pthread_cond_wait(&c->changed, &c->mutex);
         c->has_job = false;
         bool ended = c->ended;

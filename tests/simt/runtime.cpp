@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <iterator>
 #include <map>
 
@@ -13,8 +14,30 @@ struct Buffer {
     int device;
 };
 static std::map<const unsigned char *, Buffer> allocations;
+static std::map<const unsigned char *, size_t> pinned;
 static __thread int device;
 static char streams[64]; // a stream is its device's place here
+
+/** Copies from pinned memory that are not done: numbers copies_done … of those that this thread, whose the
+ * streams are that it drives, has asked for. */
+struct Copy {
+    void *target;
+    const void *source;
+    size_t bytes;
+};
+static thread_local std::deque<Copy> copies;
+static thread_local size_t copies_done;
+
+static void finish_copies_before(size_t number) {
+    for (; copies_done < number; copies_done++) {
+        memmove(copies.front().target, copies.front().source, copies.front().bytes);
+        copies.pop_front();
+    }
+}
+
+void simt::finish_copies() {
+    finish_copies_before(copies_done + copies.size());
+}
 
 static int capability() {
     const char *given = getenv("GEOPIXEL_SIMT_CAPABILITY");
@@ -73,6 +96,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void *memory) {
+    simt::finish_copies();
     if (memory == nullptr) return cudaSuccess;
     if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
     simt::lock();
@@ -84,6 +108,28 @@ cudaError_t cudaFree(void *memory) {
     simt::unlock();
     free(memory);
     return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t bytes) {
+    *memory = malloc(bytes);
+    if (*memory == nullptr) return cudaErrorMemoryAllocation;
+    pinned[(const unsigned char *)*memory] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    if (pinned.erase((const unsigned char *)memory) == 0) {
+        fprintf(stderr, "simt: cudaFreeHost of %p, which cudaMallocHost did not give\n", memory);
+        exit(1);
+    }
+    free(memory); // a copy that is under way reads what is no more
+    return cudaSuccess;
+}
+
+static bool is_pinned(const void *memory) {
+    auto *byte = (const unsigned char *)memory;
+    auto at = pinned.upper_bound(byte);
+    return at != pinned.begin() && byte < (--at)->first + at->second;
 }
 
 static void check_device(const void *memory, size_t bytes, const char *what) {
@@ -105,6 +151,11 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
         return cudaSuccess;
     if (kind != cudaMemcpyDeviceToHost) check_device(target, bytes, "a copy");
     if (kind != cudaMemcpyHostToDevice) check_device(source, bytes, "a copy");
+    if (kind == cudaMemcpyHostToDevice && is_pinned(source)) {
+        copies.push_back({target, source, bytes});
+        return cudaSuccess;
+    }
+    simt::finish_copies();
     memmove(target, source, bytes);
     return cudaSuccess;
 }
@@ -112,12 +163,37 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
 cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream) {
     if (simt::capture(stream, [=] { cudaMemsetAsync(target, value, bytes, stream); })) return cudaSuccess;
     check_device(target, bytes, "a memset");
+    simt::finish_copies();
     memset(target, value, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    return simt::spoil(stream) ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    if (simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
+    simt::finish_copies();
+    return cudaSuccess;
+}
+
+/* An event is the number of copies that were asked for when it was recorded. */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    *event = new size_t(0);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+    *event = copies_done + copies.size();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    finish_copies_before(*event);
+    return cudaSuccess;
 }
 
 const char *cudaGetErrorString(cudaError_t error) {

@@ -1,13 +1,16 @@
 /**
  * The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
- * returns, but what a stream captures (graph.h). Threads may call it at once; each has its current device, at
- * first 0, and a stream, an allocation and what kernels touch belong to one device.
+ * returns, but what a stream captures (graph.h), and copies from pinned memory, which are done as late as
+ * they may be: when somebody waits for them, or what comes after them on the stream is done. Threads may call
+ * it at once; each has its current device, at first 0, and a stream, an allocation and what kernels touch
+ * belong to one device.
  */
 #pragma once
 
 #include "tests/simt/graph.h"
 
 typedef void *cudaStream_t;
+typedef size_t *cudaEvent_t;
 enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorMemoryAllocation = 2,
@@ -17,6 +20,7 @@ enum cudaError_t {
     cudaErrorStreamCaptureInvalidated = 901,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaEventDisableTiming = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 struct cudaDeviceProp {
@@ -31,6 +35,8 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
 /** Host buffers may be any; device ones must be wholly inside what cudaMalloc gave. */
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
@@ -47,6 +53,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 inline cudaError_t cudaGetLastError() {
     return cudaSuccess; // the emulator ends the program at the first error
 }

@@ -130,6 +130,7 @@ uint32_t random_number() {
 }
 
 void launch(const Launch &what, void (*thread)(void *), void *argument) {
+    finish_copies();
     current = what;
     body = thread;
     body_argument = argument;

@@ -39,15 +39,21 @@ static void on_warning(void *user, const char *line) {
     fprintf(stderr, "geopixel: warning: %s\n", line);
 }
 
+static void on_loading(void *user, uint64_t done, uint64_t total) {
+    gp_asking *asking = user;
+    gp_terminal_loading(&asking->terminal, done, total);
+}
+
 bool gp_asking_open(gp_asking *asking, gp_status *status) {
     const gp_asking_options *o = asking->options;
     gp_terminal_open(&asking->terminal, o->quiet);
-    gp_terminal_note(&asking->terminal, "loading the model");
+    gp_terminal_loading(&asking->terminal, 0, 1);
     asking->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
                                                          .device = (gp_device)o->device,
                                                          .threads = (int)o->threads,
                                                          .ranks = (int)o->ranks,
                                                          .on_warning = on_warning,
+                                                         .on_loading = on_loading,
                                                          .user = asking},
                                     status);
     return asking->engine != NULL;

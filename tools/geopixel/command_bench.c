@@ -20,7 +20,7 @@ static const char PROMPT[] =
 typedef struct bench {
     const char *mode, *image, *prompt, *json;
     long long tile, requests, batch, crops, max_new_tokens, threads, ranks, replicas, seed;
-    const char *model;
+    const char *model, *dummy_weights;
     double rate;
     int device;
     gp_status status;
@@ -90,6 +90,10 @@ static bool parse(bench *b, int count, char **arguments, bool *help) {
     const gp_option options[] = {
         {"model", 'm', GP_OPTION_TEXT, "DIR", "the checkpoint: a folder in the Hugging Face layout",
          &b->model, 0, 0},
+        {"dummy-weights", 0, GP_OPTION_TEXT, "7b|DIR",
+         "random weights, as large as GeoPixel-7B's or as DIR's config.json says; of --model the tokenizer "
+         "alone",
+         &b->dummy_weights, 0, 0},
         {"image", 0, GP_OPTION_TEXT, "SCENE", "the picture that is asked about (a drawn one)", &b->image, 0,
          0},
         {"tile", 0, GP_OPTION_WHOLE, "SIDE", "of the drawn picture, pixels (512)", &b->tile, 1, 16384},
@@ -152,6 +156,7 @@ static bool read_picture(bench *b) {
 
 static gp_workload workload_of(const bench *b, int together) {
     return (gp_workload){.model = b->model,
+                         .dummy_weights = b->dummy_weights,
                          .prompt = b->prompt,
                          .ranks = (int)b->ranks,
                          .replicas = (int)b->replicas,
@@ -256,10 +261,11 @@ static bool measure_latency(bench *b) {
 static bool write_report(bench *b) {
     if (fflush(stdout) != 0) return gp_fail(&b->status, "standard output cannot be written");
     if (b->json == NULL) return true;
-    json_t *root = json_pack("{s:s,s:s,s:I,s:I,s:I,s:i,s:i,s:I,s:O}", "measurement", b->mode, "model",
-                             b->model, "requests", (json_int_t)b->requests, "ranks", (json_int_t)b->ranks,
-                             "replicas", (json_int_t)b->replicas, "width", b->picture.width, "height",
-                             b->picture.height, "crops", (json_int_t)b->crops, "rows", b->rows);
+    json_t *root =
+        json_pack("{s:s,s:s,s:s?,s:I,s:I,s:I,s:i,s:i,s:I,s:O}", "measurement", b->mode, "model", b->model,
+                  "dummy weights", b->dummy_weights, "requests", (json_int_t)b->requests, "ranks",
+                  (json_int_t)b->ranks, "replicas", (json_int_t)b->replicas, "width", b->picture.width,
+                  "height", b->picture.height, "crops", (json_int_t)b->crops, "rows", b->rows);
     bool written = root != NULL && json_dumpf(root, b->report.stream, JSON_INDENT(1)) == 0 &&
                    fputc('\n', b->report.stream) != EOF;
     json_decref(root);

@@ -168,6 +168,19 @@ void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int t
     gp_terminal_note(terminal, line);
 }
 
+void gp_terminal_loading(gp_terminal *terminal, uint64_t done, uint64_t total) {
+    static const char full[] = "####################", empty[] = "....................";
+    const int width = (int)sizeof full - 1;
+    int percent = total > 0 ? (int)((double)done / (double)total * 100) : 100;
+    if (percent == terminal->loaded && terminal->line_shown) return;
+    char line[80];
+    int filled = percent * width / 100;
+    snprintf(line, sizeof line, "loading the model [%.*s%.*s] %d %%", filled, full, width - filled, empty,
+             percent);
+    terminal->loaded = percent;
+    gp_terminal_note(terminal, line);
+}
+
 void gp_terminal_summary(gp_terminal *terminal) {
     if (!terminal->progress || terminal->tokens < 2) return;
     gp_terminal_clear(terminal);

@@ -22,6 +22,7 @@ typedef struct gp_terminal {
     char held[8]; /* the beginning of what may be a tag */
     int held_length, spaces, masks;
     bool tag_passed, in_phrase;
+    int loaded;                          /* percent of the model that the progress line shows */
     double decode_start, decode_seconds; /* from the first token on */
     int tokens;
 } gp_terminal;
@@ -38,6 +39,9 @@ void gp_terminal_end_text(gp_terminal *terminal);
 
 /** Rewrites the progress line. */
 void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int total);
+
+/** A bar of what is loaded of the model's bytes, on the progress line: gp_engine_options' on_loading. */
+void gp_terminal_loading(gp_terminal *terminal, uint64_t done, uint64_t total);
 
 /** The progress line with a text of one's own. */
 void gp_terminal_note(gp_terminal *terminal, const char *text);

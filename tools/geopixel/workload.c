@@ -4,6 +4,7 @@
 #include "kernels/base/memory.h"
 #include "runtime/sampling.h"
 #include "tools/geopixel/interrupt.h"
+#include "tools/geopixel/terminal.h"
 
 #include <errno.h>
 #include <math.h>
@@ -95,21 +96,31 @@ static bool collect(const gp_workload *w, asked *all, bool submitted, gp_workloa
     return done;
 }
 
+static void on_loading(void *user, uint64_t done, uint64_t total) {
+    gp_terminal_loading(user, done, total);
+}
+
 bool gp_workload_run(const gp_workload *w, gp_workload_result *result, gp_status *status) {
     *result = (gp_workload_result){.times = gp_allocate_zeroed((size_t)w->requests, sizeof *result->times)};
     asked *all = gp_allocate_zeroed((size_t)w->requests, sizeof *all);
     gp_engine *engine = NULL;
     gp_session *session = NULL;
+    gp_terminal terminal;
     bool done = all != NULL && result->times != NULL;
     if (!done) gp_fail(status, "no memory for %d requests", w->requests);
+    gp_terminal_open(&terminal, false);
     if (done)
         engine = gp_engine_open(&(gp_engine_options){.model = w->model,
+                                                     .dummy_weights = w->dummy_weights,
                                                      .device = w->device,
                                                      .threads = w->threads,
                                                      .ranks = w->ranks,
                                                      .replicas = w->replicas,
-                                                     .requests = w->together},
+                                                     .requests = w->together,
+                                                     .on_loading = on_loading,
+                                                     .user = &terminal},
                                 status);
+    gp_terminal_clear(&terminal);
     done = engine != NULL;
     if (done && w->session) {
         session = gp_session_open(engine, &w->image, status);

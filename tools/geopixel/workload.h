@@ -7,10 +7,11 @@
 /** What is asked, and of whom. */
 typedef struct gp_workload {
     const char *model, *prompt;
+    const char *dummy_weights; /* as in gp_engine_options */
     gp_device device;
     int threads;
     int ranks, replicas; /* as in gp_engine_options */
-    int together; /* requests that a replica runs at the same time */
+    int together;        /* requests that a replica runs at the same time */
     int requests;
     int crops, max_new_tokens;
     double rate;   /* requests a second, at exponentially distributed distances; 0: all at once */

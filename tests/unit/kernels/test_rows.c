@@ -79,6 +79,40 @@ static void test_norm(uint64_t *seed, gp_backend *backend, int64_t rows, int64_t
     release_memory();
 }
 
+/** Every element by its index, whatever the backend; uniform in ±scale. */
+static void test_random(uint64_t *seed, gp_backend *backend, int64_t rows, int64_t columns) {
+    uint64_t own = random_bits(seed);
+    float scale = 0.01f + fabsf(random_float(seed));
+    gp_matrix matrix = {.rows = rows, .columns = columns};
+    REQUIRE(backend->ops->place_random(backend, &matrix, scale, own), "no room on %s", backend->name);
+    CHECK(matrix.dtype == GP_DTYPE_BF16 && matrix.rows == rows && matrix.columns == columns &&
+              (size_t)(rows * matrix.stride) * 2 == backend->ops->placed_bytes(&matrix),
+          "random weights at a stride of %lld", (long long)matrix.stride);
+    const uint16_t *have = from_backend(backend, matrix.data, (size_t)(rows * matrix.stride) * sizeof *have);
+    double sum = 0, squares = 0;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < matrix.stride; i++) {
+            uint64_t x = own * 0xD1342543DE82EF95u + (uint64_t)(row * columns + i + 1) * 0x9E3779B97F4A7C15u;
+            x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+            x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+            x ^= x >> 31;
+            float unit = (float)(((double)(x >> 40) + 0.5) * 0x1p-23 - 1); /* exact */
+            uint16_t bits = i < columns ? gp_f32_to_bf16(unit * scale) : 0;
+            CHECK(have[row * matrix.stride + i] == bits, "random [%lld, %lld]: %g, not %g", (long long)row,
+                  (long long)i, (double)gp_bf16_to_f32(have[row * matrix.stride + i]),
+                  (double)gp_bf16_to_f32(bits));
+            sum += (double)gp_bf16_to_f32(bits) / (double)scale;
+            squares += pow((double)gp_bf16_to_f32(bits) / (double)scale, 2);
+        }
+    double count =
+        (double)(rows * columns); /* the mean's deviation is √(1/3/n), that of the squares' √(4/45/n) */
+    CHECK(fabs(sum / count) < 6 * sqrt(1 / count / 3) &&
+              fabs(squares / count - 1.0 / 3) < 6 * sqrt(4 / count / 45) + 0x1p-8,
+          "of %g random numbers the mean is %g, that of squares %g", count, sum / count, squares / count);
+    backend->ops->release(backend, (void *)(uintptr_t)matrix.data);
+    release_memory();
+}
+
 static void test_embed(uint64_t *seed, gp_backend *backend, gp_dtype dtype) {
     enum { VOCABULARY = 37, WIDTH = 19, ROWS = 5 };
     gp_matrix host = random_matrix(seed, dtype, VOCABULARY, WIDTH), table = place_matrix(backend, host);
@@ -304,6 +338,8 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         for (int64_t columns = 2; columns < 40; columns += 5) test_norm(seed, backend, 3, columns);
         test_norm(seed, backend, 301, 72);
         test_norm(seed, backend, 5, 1152);
+        test_random(seed, backend, random_between(seed, 1, 40), random_between(seed, 1, 300));
+        test_random(seed, backend, 3, 64);
         for (gp_dtype dtype = GP_DTYPE_BF16; dtype <= GP_DTYPE_F32; dtype++) test_embed(seed, backend, dtype);
         test_sums(seed, backend, 5, 19);
         test_sums(seed, backend, 31, 136);

@@ -5,6 +5,7 @@
  * directly; nobody's rows write to no page; buffers that move are recorded anew.
  */
 #include "runtime/decode.h"
+#include "runtime/replica.h"
 #include "tests/unit/runtime/asking.h"
 
 enum { SEQUENCES = 5, STEPS = 14, PROMPT = 1030, PAGES = 64, QUESTIONS = 3 };
@@ -123,7 +124,7 @@ static void run_steps(trial *t, const plan *plans, bool moves, outcome *outcomes
         gp_batch_buffers buffers;
         int positions = 0;
         if (moves && number == STEPS / 3)
-            REQUIRE(gp_run_use_stage(&t->run, t->stage.capacity + 4096, &status), "%s", status.message);
+            REQUIRE(gp_run_reserve_stage(&t->run, t->stage.capacity + 4096, &status), "%s", status.message);
         if (moves && number == 2 * STEPS / 3)
             REQUIRE(gp_kv_cache_grow(&t->cache, t->cache.page_count + 3, &status), "%s", status.message);
         for (int i = 0; i < p->count; i++) {
@@ -134,7 +135,8 @@ static void run_steps(trial *t, const plan *plans, bool moves, outcome *outcomes
             if (lengths[of] >= positions) positions = lengths[of] + 1;
         }
         unsigned char *before = pages_of(t);
-        REQUIRE(gp_decode_step(&t->run, &step, p->count, positions, &buffers, &status), "%s", status.message);
+        REQUIRE(gp_decode_step(&t->run, &step, NULL, p->count, positions, &buffers, &status), "%s",
+                status.message);
         outcome *o = &outcomes[number];
         backend->ops->download(backend, o->tokens, buffers.tokens, (size_t)p->count * sizeof *o->tokens);
         backend->ops->download(backend, o->hidden, buffers.language.final,
@@ -248,7 +250,7 @@ int main(int count, char **arguments) {
     uint64_t seed = fresh_seed();
     gp_backend *backend = NULL;
     gp_status status = {0};
-    REQUIRE(gp_engine_open_backend(GP_DEVICE_CUDA, 1, &backend, &status), "%s", status.message);
+    REQUIRE(gp_replica_open_backend(GP_DEVICE_CUDA, 1, 0, 1, &backend, &status), "%s", status.message);
     gp_engine *engine = gp_engine_open_on(&(gp_engine_options){.model = arguments[1]}, backend, &status);
     REQUIRE(engine != NULL, "%s", status.message);
     usual = backend->ops;
@@ -266,7 +268,7 @@ int main(int count, char **arguments) {
     t.run = (gp_run){
         .model = model, .cache = &t.cache, .stage = &t.stage, .steps = &t.steps, .reserve = &t.reserve};
     REQUIRE(gp_kv_cache_open(&t.cache, backend, language->config.num_hidden_layers,
-                             language->config.num_key_value_heads, language->head_dim, PAGES, &status),
+                             language->config.num_key_value_heads, language->head_dim, PAGES, NULL, &status),
             "%s", status.message);
     prefill(&t, &seed);
     make_plans(plans, &seed);

@@ -101,7 +101,7 @@ static void test_sizes(const char *folder, gp_backend *backend) {
     gp_model model = {0};
     gp_status status = {0};
     int held = 0;
-    REQUIRE(gp_plan_open_model(folder, backend, (gp_split){0}, &model, &status), "%s", status.message);
+    REQUIRE(gp_plan_open_model(folder, NULL, backend, (gp_split){0}, &model, &status), "%s", status.message);
     for (int i = 0; i < 60; i++) {
         gp_engine_options options = random_options(folder);
         gp_limits *limits = &options.limits;

@@ -1,9 +1,9 @@
 /**
- * The threads of the CPU backend. A job is a range of task numbers that all threads draw from; a thread that
+ * A job is a range of task numbers that all threads draw from; a thread that
  * finds no job spins for a little while, since the next operation usually follows within microseconds, then
  * sleeps.
  */
-#include "kernels/cpu/threads.h"
+#include "kernels/base/threads.h"
 
 #include "kernels/base/memory.h"
 
