@@ -13,6 +13,7 @@
  * merge_splits adds a row's splits in their order and divides. What splits there are depends on the
  * sequence's length alone, which both read from memory: the grid is for the longest that there may be, blocks
  * beyond a sequence's length leave at once, and so a launch can be recorded and replayed for other lengths.
+ * The workspace holds 4,032 splits of 32 heads of 128: 31 sequences a launch where 16,384 positions may be.
  *
  * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, 3 % of that for the splits
  * (group 4), and from the second-level cache 2 % for queries and tables, which every split turns again;

@@ -1,5 +1,5 @@
 /**
- * The KV cache's pages, and sequences as kernels get them: by value, up to kSequences a launch.
+ * The KV cache's pages, and sequences of prompts as kernels get them: by value, up to kSequences a launch.
  *
  * Inside a page each kv head has its keys [GP_PAGE_TOKENS, head_dim], then its values [GP_PAGE_TOKENS,
  * head_dim], bf16: rows start at multiples of 16 bytes, and a head's half of a page is one block of keys.

@@ -1,11 +1,10 @@
 /**
  * test_decode_step MODEL: decoding steps that are recorded and replayed, on the emulated GPU, whose replays
- * have nothing but what was recorded: addresses and sizes. Sequences of several lengths, in ever other
- * company, of ever other choices, get the tokens and hidden rows, to the bit, of steps that are launched
- * directly; nobody's rows write to no page; buffers that move are recorded anew.
+ * have nothing but what was recorded: addresses and sizes; on a real one where there is one. Sequences of
+ * several lengths, in ever other company, of ever other choices, get the tokens and hidden rows, to the bit,
+ * of steps that are launched directly; nobody's rows write to no page; buffers that move are recorded anew.
  */
 #include "runtime/decode.h"
-#include "runtime/replica.h"
 #include "tests/unit/runtime/asking.h"
 
 enum { SEQUENCES = 5, STEPS = 14, PROMPT = 1030, PAGES = 64, QUESTIONS = 3 };
@@ -229,6 +228,7 @@ static void test_refused(gp_backend *backend) {
               strstr(gp_status_message(&status), "cannot be recorded") != NULL,
           "an allocation is recorded: \"%s\"", gp_status_message(&status));
     gp_status_clear(&status);
+#ifdef GP_TEST_SIMT /* CUDA would take it, and read the host's bytes at each replay */
     char bytes[4] = {0};
     void *memory = backend->ops->allocate(backend, sizeof bytes);
     REQUIRE(memory != NULL, "no memory");
@@ -239,6 +239,7 @@ static void test_refused(gp_backend *backend) {
           "an upload is recorded: \"%s\"", gp_status_message(&status));
     gp_status_clear(&status);
     backend->ops->release(backend, memory);
+#endif
     CHECK(backend->ops->finish(backend, &status), "after failed recordings: %s", gp_status_message(&status));
 }
 
@@ -250,7 +251,10 @@ int main(int count, char **arguments) {
     uint64_t seed = fresh_seed();
     gp_backend *backend = NULL;
     gp_status status = {0};
-    REQUIRE(gp_replica_open_backend(GP_DEVICE_CUDA, 1, 0, 1, &backend, &status), "%s", status.message);
+    if (!gp_backend_open_cuda(0, &backend, &status)) {
+        printf("skipped: %s\n", status.message);
+        return 77;
+    }
     gp_engine *engine = gp_engine_open_on(&(gp_engine_options){.model = arguments[1]}, backend, &status);
     REQUIRE(engine != NULL, "%s", status.message);
     usual = backend->ops;

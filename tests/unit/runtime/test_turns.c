@@ -29,8 +29,10 @@ static size_t refused;         /* so do those of that many bytes; 0: none */
 
 static void sample(gp_backend *backend, const gp_sample *sample) {
     usual->sample(backend, sample);
-    if (sample->temperature == SEG_ALWAYS) *sample->token = seg_token;
-    if (sample->temperature == WORDS_ALWAYS) *sample->token = WORD;
+    for (int row = 0; row < sample->rows; row++) {
+        if (sample->choices[row].temperature == SEG_ALWAYS) sample->tokens[row] = seg_token;
+        if (sample->choices[row].temperature == WORDS_ALWAYS) sample->tokens[row] = WORD;
+    }
 }
 
 static void attention(gp_backend *backend, const gp_attention *attention) {
