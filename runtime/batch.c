@@ -19,7 +19,6 @@ static void observe_prefill(const part *p, const gp_language_buffers *buffers);
 static gp_token_choice choice_of(const gp_request_state *s);
 static void take_token(gp_request_state *s, int32_t id);
 static void end_text(gp_request_state *s);
-static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count);
 
 /* ---- prompts ---- */
 
@@ -70,7 +69,7 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
         gp_decode_choose(run->model, &buffers, whole);
         backend->ops->download(backend, ids, buffers.tokens, (size_t)whole * sizeof *ids);
     }
-    if (!all_ranks_there(run, requests, taking)) return;
+    if (!gp_run_ranks_there(run, requests, taking)) return;
     for (int i = 0, next = 0; i < taking; i++) {
         gp_request_state *s = parts[i].request;
         int32_t id = parts[i].whole ? ids[next++] : 0;
@@ -183,7 +182,7 @@ void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int c
                                buffers.language.final + i * hidden, (size_t)hidden * sizeof(float));
     }
     backend->ops->download(backend, tokens, buffers.tokens, (size_t)count * sizeof *tokens);
-    if (!all_ranks_there(run, requests, count)) return;
+    if (!gp_run_ranks_there(run, requests, count)) return;
     for (int i = 0; i < count; i++) {
         if (requests[i]->id_count == requests[i]->max_new_tokens)
             end_text(requests[i]); /* the step was for its [SEG] */
@@ -223,13 +222,4 @@ static void take_token(gp_request_state *s, int32_t id) {
 static void end_text(gp_request_state *s) {
     emit_text(s, gp_text_stream_finish(s->stream));
     s->phase = GP_PHASE_MASKS;
-}
-
-/** Where a rank is gone, what the pass gave is not known, and all that took part in it fail. */
-static bool all_ranks_there(const gp_run *run, gp_request_state *const *requests, int count) {
-    gp_status status = {0};
-    bool there = run->ranks == NULL || gp_ranks_check(run->ranks, &status);
-    if (!there) gp_requests_fail(requests, count, &status);
-    gp_status_clear(&status);
-    return there;
 }

@@ -58,12 +58,13 @@ static void end_text(gp_request_state *s) {
     find_phrases(s);
     if (s->seg_count > 0) return;
     if (s->run->observer != NULL && !s->keep->maps_known) {
-        gp_grounding_layout(&s->model->grounding, s->backend, picture.width, picture.height, &measure,
+        gp_grounding_layout(&s->model->grounding, s->backend, 1, picture.width, picture.height, &measure,
                             &buffers);
         if (!gp_run_use_stage(s->run, measure.peak, &s, 1)) return;
-        gp_grounding_layout(&s->model->grounding, s->backend, picture.width, picture.height, s->run->stage,
+        gp_grounding_layout(&s->model->grounding, s->backend, 1, picture.width, picture.height, s->run->stage,
                             &buffers);
-        gp_grounding_view(&s->model->grounding, s->backend, &picture, &buffers, s->run->observer);
+        gp_grounding_view(&s->model->grounding, s->backend, &picture, &buffers, buffers.pixels,
+                          s->run->observer);
     }
     gp_request_stop(s, GP_OUTCOME_DONE);
 }
@@ -116,10 +117,12 @@ static void ground(const gp_run *run, gp_request_state *const *requests, int cou
         taking[taken++] = s;
     }
     if (taken == 0) return;
-    gp_grounding_layout(grounding, backend, width, height, &measure, &buffers);
+    gp_grounding_layout(grounding, backend, run->groundings, width, height, &measure, &buffers);
     if (!gp_run_use_stage(run, measure.peak, taking, taken)) return;
-    gp_grounding_layout(grounding, backend, width, height, run->stage, &buffers);
+    gp_grounding_layout(grounding, backend, run->groundings, width, height, run->stage, &buffers);
+    if (run->ranks != NULL) gp_ranks_ground(run->ranks, taken, width, height);
     gp_grounding_encode(grounding, backend, pictures, taken, &buffers, run->observer);
+    if (!gp_run_ranks_there(run, taking, taken)) return;
     for (int i = 0; i < taken; i++) {
         taking[i]->keep->maps_known = pictures[i].encoded;
         if (!pictures[i].encoded) gp_request_stop(taking[i], GP_OUTCOME_CANCELLED);

@@ -6,12 +6,13 @@ static void finish(gp_request_state *s);
 
 void gp_batch_look(const gp_run *run, gp_request_state *const *requests, int count) {
     gp_request_state *taking[GP_VISION_PICTURES];
+    const int most = GP_VIEW_BATCH * run->model->language.split.size;
     int views[GP_VISION_PICTURES], total = 0, taken = 0;
-    for (; taken < count && total < GP_VIEW_BATCH; taken++) {
+    for (; taken < count && total < most; taken++) {
         const gp_vision_picture *picture = &requests[taken]->picture;
         int left = gp_vision_views(picture->rows, picture->columns) - picture->encoded;
         taking[taken] = requests[taken];
-        views[taken] = left < GP_VIEW_BATCH - total ? left : GP_VIEW_BATCH - total;
+        views[taken] = left < most - total ? left : most - total;
         total += views[taken];
     }
     look_at(run, taking, views, taken, total);
@@ -24,11 +25,14 @@ static void look_at(const gp_run *run, gp_request_state **requests, const int *v
     gp_vision_picture *pictures[GP_VISION_PICTURES];
     gp_vision_buffers buffers;
     gp_arena measure = {0};
-    gp_vision_layout(vision, backend, total, &measure, &buffers);
+    const int ranks = run->model->language.split.size;
+    gp_vision_layout(vision, backend, total, ranks, &measure, &buffers);
     if (!gp_run_use_stage(run, measure.peak, requests, count)) return;
-    gp_vision_layout(vision, backend, total, run->stage, &buffers);
+    gp_vision_layout(vision, backend, total, ranks, run->stage, &buffers);
+    if (run->ranks != NULL) gp_ranks_look(run->ranks, total);
     for (int i = 0; i < count; i++) pictures[i] = &requests[i]->picture;
     gp_vision_encode(vision, backend, pictures, views, count, &buffers, run->observer);
+    if (!gp_run_ranks_there(run, requests, count)) return;
     for (int i = 0; i < count; i++) {
         gp_request_state *s = requests[i];
         int all = gp_vision_views(s->picture.rows, s->picture.columns);

@@ -15,8 +15,14 @@ static const float layer_norm_epsilon = 1e-6f;
 
 static void bind_positions(gp_grounding *grounding, gp_binder *binder);
 static void bind_block(gp_grounding *grounding, gp_binder *binder, int index, int stage, bool pool);
-static bool encode(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_picture *picture,
-                   const gp_grounding_buffers *buffers, const gp_observer *observer);
+static bool encode(const gp_grounding *grounding, gp_backend *backend, const float *pixels,
+                   const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
+                   const gp_observer *observer, const gp_grounding_maps *maps);
+static void share(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
+                  int count, const gp_grounding_buffers *buffers, const gp_observer *observer);
+static void take_maps(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
+                      int rank, const gp_grounding_maps *maps);
+static int64_t view_values(const gp_grounding *grounding);
 static void run_block(const gp_hiera_block *block, gp_backend *backend, const gp_grounding_buffers *buffers,
                       int side, const float *x, float *y, gp_operand *y_operand);
 static void run_neck(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
@@ -141,8 +147,15 @@ void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp
     maps->s1 = gp_arena_take(arena, 4 * cells * (width / 4), sizeof(float));
 }
 
-void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int width, int height,
-                         gp_arena *arena, gp_grounding_buffers *buffers) {
+/** Bytes of a picture's maps, one behind the other. */
+static size_t maps_bytes(const gp_grounding *grounding) {
+    gp_arena measure = {0};
+    gp_grounding_layout_maps(grounding, &measure, &(gp_grounding_maps){0});
+    return (measure.peak + GP_ALIGNMENT - 1) / GP_ALIGNMENT * GP_ALIGNMENT;
+}
+
+void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int ranks, int width,
+                         int height, gp_arena *arena, gp_grounding_buffers *buffers) {
     size_t side = (size_t)grounding->config.image_size, map = 0, in = 0, wide = 0, attended = 0, shortcut = 0;
     int blocks_side = grounding->side;
     for (int i = 0; i < grounding->block_count; i++) {
@@ -170,9 +183,10 @@ void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backen
                                        ? gp_take_twin(arena, backend, buffers->sums[level], values)
                                        : gp_take_operands(arena, backend, values);
     }
+    buffers->gathered = ranks > 1 ? gp_arena_take(arena, (size_t)ranks * maps_bytes(grounding), 1) : NULL;
     buffers->x = gp_arena_take(arena, map, sizeof(float));
     size_t mark = gp_arena_mark(arena);
-    buffers->pixels = gp_arena_take(arena, 3 * side * side, sizeof(float));
+    buffers->pixels = gp_arena_take(arena, (size_t)ranks * 3 * side * side, sizeof(float));
     buffers->scratch = gp_arena_take(arena, gp_whole_view_scratch(width, height, (int)side), 1);
     buffers->patches = gp_take_operands(
         arena, backend,
@@ -204,7 +218,7 @@ static bool level_is_summed(const gp_grounding *grounding, int level) {
 
 void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend,
                        const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
-                       const gp_observer *observer) {
+                       float *pixels, const gp_observer *observer) {
     int side = grounding->config.image_size;
     gp_whole_view view = {.source = picture->pixels,
                           .source_width = picture->width,
@@ -212,28 +226,89 @@ void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend,
                           .source_stride = picture->stride,
                           .side = side,
                           .scratch = buffers->scratch,
-                          .y = buffers->pixels};
+                          .y = pixels};
     for (int i = 0; i < 3; i++) {
         view.mean[i] = imagenet_mean[i];
         view.deviation[i] = imagenet_deviation[i];
     }
     backend->ops->whole_view(backend, &view);
-    gp_observe(observer, backend, "grounding_pixels", buffers->pixels, 0, 3ll * side, side);
+    gp_observe(observer, backend, "grounding_pixels", pixels, 0, 3ll * side, side);
 }
 
 void gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
                          int count, const gp_grounding_buffers *buffers, const gp_observer *observer) {
+    for (int i = 0; i < count && grounding->communicator == NULL; i++) {
+        gp_grounding_view(grounding, backend, &pictures[i], buffers, buffers->pixels, observer);
+        pictures[i].encoded =
+            encode(grounding, backend, buffers->pixels, &pictures[i], buffers, observer, pictures[i].maps);
+    }
+    if (grounding->communicator == NULL) return;
     for (int i = 0; i < count; i++)
-        pictures[i].encoded = encode(grounding, backend, &pictures[i], buffers, observer);
+        gp_grounding_view(grounding, backend, &pictures[i], buffers,
+                          buffers->pixels + i * view_values(grounding), observer);
+    share(grounding, backend, pictures, count, buffers, observer);
+    for (int i = 0; i < count; i++) {
+        gp_grounding_picture *picture = &pictures[i];
+        if (i > 0)
+            picture->encoded = picture->step(picture->user, grounding->block_count, grounding->block_count);
+        if (picture->encoded) take_maps(grounding, backend, buffers, i, picture->maps);
+    }
 }
 
-/** One picture to its maps; false where its step ended the work early. */
-static bool encode(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_picture *picture,
-                   const gp_grounding_buffers *buffers, const gp_observer *observer) {
+void gp_grounding_share(const gp_grounding *grounding, gp_backend *backend, int count,
+                        const gp_grounding_buffers *buffers) {
+    share(grounding, backend, NULL, count, buffers, NULL);
+}
+
+static int64_t view_values(const gp_grounding *grounding) {
+    return 3ll * grounding->config.image_size * grounding->config.image_size;
+}
+
+/** A rank's maps in buffers->gathered. */
+static gp_grounding_maps gathered_maps(const gp_grounding *grounding, const gp_grounding_buffers *buffers,
+                                       int rank) {
+    const size_t bytes = maps_bytes(grounding);
+    gp_arena arena = {.block = buffers->gathered + (size_t)rank * bytes, .capacity = bytes};
+    gp_grounding_maps maps;
+    gp_grounding_layout_maps(grounding, &arena, &maps);
+    return maps;
+}
+
+/** Rank r encodes picture r, and all get all maps. `pictures` are rank 0's, whose first it encodes; NULL
+ * elsewhere. */
+static void share(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
+                  int count, const gp_grounding_buffers *buffers, const gp_observer *observer) {
+    gp_communicator *communicator = grounding->communicator;
+    const int rank = communicator->rank;
+    const float *own = buffers->pixels + rank * view_values(grounding);
+    const gp_grounding_maps maps = gathered_maps(grounding, buffers, rank);
+    communicator->ops->broadcast(communicator, buffers->pixels,
+                                 (size_t)(count * view_values(grounding)) * sizeof(float), 0);
+    if (rank < count) {
+        bool whole = encode(grounding, backend, own, pictures, buffers, observer, &maps);
+        if (pictures != NULL) pictures[0].encoded = whole;
+    }
+    communicator->ops->all_gather(communicator, buffers->gathered, maps_bytes(grounding));
+}
+
+static void take_maps(const gp_grounding *grounding, gp_backend *backend, const gp_grounding_buffers *buffers,
+                      int rank, const gp_grounding_maps *maps) {
+    const gp_grounding_maps gathered = gathered_maps(grounding, buffers, rank);
+    const size_t cells = (size_t)gp_grounding_grid(grounding) * (size_t)gp_grounding_grid(grounding);
+    const size_t width = (size_t)grounding->width;
+    backend->ops->copy(backend, maps->embed, gathered.embed, cells * width * sizeof(float));
+    backend->ops->copy(backend, maps->s0, gathered.s0, 16 * cells * (width / 8) * sizeof(float));
+    backend->ops->copy(backend, maps->s1, gathered.s1, 4 * cells * (width / 4) * sizeof(float));
+}
+
+/** One view to its maps; false where `picture`, whose it is where it is not NULL, has its step end the work
+ * early. */
+static bool encode(const gp_grounding *grounding, gp_backend *backend, const float *pixels,
+                   const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
+                   const gp_observer *observer, const gp_grounding_maps *maps) {
     int image = grounding->config.image_size, side = grounding->side;
     int64_t cells = (int64_t)side * side, patch_stride = gp_operand_width(grounding->patch.weight.stride);
-    gp_grounding_view(grounding, backend, picture, buffers, observer);
-    backend->ops->patches(backend, &(gp_patches){.x = buffers->pixels,
+    backend->ops->patches(backend, &(gp_patches){.x = pixels,
                                                  .channels = 3,
                                                  .height = image,
                                                  .width = image,
@@ -269,9 +344,9 @@ static bool encode(const gp_grounding *grounding, gp_backend *backend, const gp_
                                 GP_ACTIVATION_NONE, NULL, buffers->sums[block->stage],
                                 summed ? NULL : buffers->fine[block->stage]);
         }
-        if (!picture->step(picture->user, i + 1, grounding->block_count)) return false;
+        if (picture != NULL && !picture->step(picture->user, i + 1, grounding->block_count)) return false;
     }
-    run_neck(grounding, backend, buffers, observer, picture->maps);
+    run_neck(grounding, backend, buffers, observer, maps);
     return true;
 }
 

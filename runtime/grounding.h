@@ -31,6 +31,8 @@ typedef struct gp_grounding {
     gp_affine conv_s0, conv_s1;
     const float *no_mem_embed; /* [width] */
     int width;                 /* of the maps given out: out_dim */
+    gp_communicator
+        *communicator; /* of the ranks that pictures are shared among, not owned; NULL: there are none */
 } gp_grounding;
 
 /** What the mask decoder reads, backend memory; grid = image_size/16. */
@@ -41,7 +43,8 @@ typedef struct gp_grounding_maps {
 } gp_grounding_maps;
 
 typedef struct gp_grounding_buffers {
-    float *pixels;              /* [3, image_size, image_size] */
+    float *pixels;              /* [ranks, 3, image_size, image_size] */
+    unsigned char *gathered;    /* [ranks] maps, of several ranks */
     float *scratch;             /* of the resize */
     gp_operand *patches;        /* rows at the kernel's width as operands */
     float *x, *next;            /* maps: a block reads one and writes the other */
@@ -65,9 +68,9 @@ static inline int gp_grounding_grid(const gp_grounding *grounding) {
 /** The maps, taken from an arena that lives until the masks are drawn. */
 void gp_grounding_layout_maps(const gp_grounding *grounding, gp_arena *arena, gp_grounding_maps *maps);
 
-/** The stage's own buffers for a picture of width × height. */
-void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int width, int height,
-                         gp_arena *arena, gp_grounding_buffers *buffers);
+/** The stage's own buffers for pictures of up to width × height, one a rank. */
+void gp_grounding_layout(const gp_grounding *grounding, const gp_backend *backend, int ranks, int width,
+                         int height, gp_arena *arena, gp_grounding_buffers *buffers);
 
 /** A picture for the encoder. */
 typedef struct gp_grounding_picture {
@@ -75,17 +78,27 @@ typedef struct gp_grounding_picture {
     int width, height;
     size_t stride;
     const gp_grounding_maps *maps; /* that it becomes */
-    /* Called after each block; when it returns false, the work on this picture ends early. */
+    /* Called after each block, or where it is on another rank at the end; when it returns false, the work on
+     * this picture ends early. */
     bool (*step)(void *user, int done, int total);
     void *user;
     bool encoded; /* the maps are whole; set by gp_grounding_encode */
 } gp_grounding_picture;
 
-/** Encodes the pictures; the buffers are laid out for the largest width and height among them. */
+/** Encodes the pictures; the buffers are laid out for the largest width and height among them. Where there
+ * are several ranks, there are no more pictures, and the others have been told to gp_grounding_share them. */
 void gp_grounding_encode(const gp_grounding *grounding, gp_backend *backend, gp_grounding_picture *pictures,
                          int count, const gp_grounding_buffers *buffers, const gp_observer *observer);
 
-/** The picture as the encoder sees it, into buffers->pixels; the first part of gp_grounding_encode. */
+/**
+ * `count` pictures, as rank 0's buffers->pixels have them, to buffers->gathered on all ranks, each on one: a
+ * rank above 0 calls this, with what rank 0 gave to gp_grounding_layout.
+ */
+void gp_grounding_share(const gp_grounding *grounding, gp_backend *backend, int count,
+                        const gp_grounding_buffers *buffers);
+
+/** The picture as the encoder sees it, to pixels [3, image_size, image_size]; the first part of
+ * gp_grounding_encode. */
 void gp_grounding_view(const gp_grounding *grounding, gp_backend *backend,
                        const gp_grounding_picture *picture, const gp_grounding_buffers *buffers,
-                       const gp_observer *observer);
+                       float *pixels, const gp_observer *observer);

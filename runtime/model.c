@@ -46,6 +46,12 @@ bool gp_model_read_config(const char *folder, const char *dummy_weights, gp_conf
     return true;
 }
 
+void gp_model_share(gp_model *model, gp_communicator *communicator) {
+    model->language.communicator = communicator;
+    model->vision.communicator = communicator;
+    model->grounding.communicator = communicator;
+}
+
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status) {
     if (!gp_tokenizer_open(folder, &model->tokenizer, status)) return false;
     model->seg_token = gp_tokenizer_id(model->tokenizer, "[SEG]");

@@ -39,6 +39,9 @@ void gp_model_close(gp_model *model);
 bool gp_model_read_config(const char *folder, const char *dummy_weights, gp_config *config,
                           gp_status *status);
 
+/** From now on the model is one rank's of the group, on which it works together with the others. */
+void gp_model_share(gp_model *model, gp_communicator *communicator);
+
 /** The part of the above that reads the tokenizer; gp_model_close frees it. model->config is read already. */
 bool gp_model_open_tokenizer(gp_model *model, const char *folder, gp_status *status);
 

@@ -16,6 +16,8 @@ enum {
     GP_ORDER_PASS,      /* GP_PASS_HEAD …: rows of prompts through the language model */
     GP_ORDER_STEP,      /* the same: a decoding step of each sequence */
     GP_ORDER_RECORD,    /* gp_decode_record_all */
+    GP_ORDER_LOOK,      /* views: gp_vision_share them */
+    GP_ORDER_GROUND,    /* pictures, their largest width and height: gp_grounding_share them */
     GP_ORDER_WAIT,      /* wait for the device; answered, with what failed since the last time */
     GP_ORDER_END,       /* close and return */
     GP_ANSWER_DONE,     /* nothing */

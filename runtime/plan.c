@@ -149,12 +149,14 @@ size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width
     int views = gp_vision_views(division->rows, division->columns) *
                 (requests < GP_VISION_PICTURES ? requests : GP_VISION_PICTURES);
     gp_plan_resize(width, height, division, &stages[0]);
-    gp_vision_layout(&model->vision, backend, views < GP_VIEW_BATCH ? views : GP_VIEW_BATCH, &stages[1],
+    const int ranks = model->language.split.size, most = GP_VIEW_BATCH * ranks;
+    gp_vision_layout(&model->vision, backend, views < most ? views : most, ranks, &stages[1],
                      &(gp_vision_buffers){0});
     gp_vision_layout_merge(&model->vision, backend, division->image_tokens, &stages[2],
                            &(gp_vision_merge_buffers){0});
     gp_plan_batch(model, backend, rows, requests, &stages[3], &(gp_batch_buffers){0});
-    gp_grounding_layout(&model->grounding, backend, width, height, &stages[4], &(gp_grounding_buffers){0});
+    gp_grounding_layout(&model->grounding, backend, ranks, width, height, &stages[4],
+                        &(gp_grounding_buffers){0});
     gp_mask_layout(&model->masks, backend, masks < GP_MASK_BATCH ? (int)masks : GP_MASK_BATCH, &stages[5],
                    &(gp_mask_buffers){0});
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

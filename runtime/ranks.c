@@ -112,7 +112,7 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
                                      (gp_communicator **)&ranks->communicator, status);
     atomic_store(&ranks->joining, false);
     if (!joined) return false;
-    model->language.communicator = atomic_load(&ranks->communicator);
+    gp_model_share(model, atomic_load(&ranks->communicator));
     return hear_all(ranks, status);
 }
 
@@ -223,6 +223,14 @@ void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *co
     const int32_t head[GP_PASS_HEAD] = {
         [GP_PASS_ROWS] = count, [GP_PASS_SEQUENCES] = count, [GP_PASS_POSITIONS] = positions};
     tell_pass(ranks, GP_ORDER_STEP, head, NULL, step->sequences, tables);
+}
+
+void gp_ranks_look(gp_ranks *ranks, int views) {
+    tell(ranks, GP_ORDER_LOOK, (int32_t[]){views}, sizeof(int32_t));
+}
+
+void gp_ranks_ground(gp_ranks *ranks, int pictures, int width, int height) {
+    tell(ranks, GP_ORDER_GROUND, (int32_t[]){pictures, width, height}, 3 * sizeof(int32_t));
 }
 
 void gp_ranks_record(gp_ranks *ranks) {

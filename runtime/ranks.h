@@ -66,6 +66,13 @@ void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *lang
 void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *const *tables, int count,
                    int positions);
 
+/** Tells the workers of the views that the leader gives to gp_vision_encode next. */
+void gp_ranks_look(gp_ranks *ranks, int views);
+
+/** Tells the workers of the pictures that it gives to gp_grounding_encode, for which it has laid out buffers
+ * of that width and height. */
+void gp_ranks_ground(gp_ranks *ranks, int pictures, int width, int height);
+
 /** Tells the workers to record decoding steps, as the leader does next. */
 void gp_ranks_record(gp_ranks *ranks);
 

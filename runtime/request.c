@@ -296,6 +296,14 @@ bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *
     return done;
 }
 
+bool gp_run_ranks_there(const gp_run *run, gp_request_state *const *requests, int count) {
+    gp_status status = {0};
+    bool there = run->ranks == NULL || gp_ranks_check(run->ranks, &status);
+    if (!there) gp_requests_fail(requests, count, &status);
+    gp_status_clear(&status);
+    return there;
+}
+
 bool gp_run_use_batch(const gp_run *run, int64_t rows, int sequences, gp_batch_buffers *buffers,
                       gp_status *status) {
     gp_arena measure = {0};

@@ -88,6 +88,10 @@ gp_event_type gp_request_close(gp_request_state *s);
  * there is no memory for it. */
 bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *requests, int count);
 
+/** Where a rank is gone, what a pass gave is not known: then false, and all these that took part in it fail.
+ */
+bool gp_run_ranks_there(const gp_run *run, gp_request_state *const *requests, int count);
+
 /** The same for nobody's requests; on all ranks. */
 bool gp_run_reserve_stage(const gp_run *run, size_t bytes, gp_status *status);
 

@@ -40,7 +40,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks 
                               .cache = &scheduler->cache,
                               .stage = &scheduler->stage,
                               .canvases = scheduler->canvases,
-                              .groundings = 1,
+                              .groundings = model->language.split.size,
                               .steps = &scheduler->steps,
                               .reserve = &scheduler->reserve,
                               .ranks = ranks};

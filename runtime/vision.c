@@ -8,9 +8,10 @@
 static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
 static const float clip_deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 
-static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
-                        int count, int in_batch, const gp_vision_buffers *buffers,
-                        const gp_observer *observer);
+static void crop_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                       int count, float *pixels, const gp_observer *observer);
+static void encode_views(const gp_vision *vision, gp_backend *backend, const float *pixels, int count,
+                         const gp_vision_buffers *buffers, float *x);
 static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,
                           const gp_vision_buffers *buffers, int views, float *x);
 
@@ -124,13 +125,22 @@ size_t gp_vision_features(const gp_vision *vision, int views) {
     return (size_t)(views * view_rows(vision) * vision->config.hidden_size);
 }
 
-void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, gp_arena *arena,
-                      gp_vision_buffers *buffers) {
+/** Of `views` on so many ranks, each rank's. */
+static int share_of(int views, int ranks) {
+    return (views + ranks - 1) / ranks;
+}
+
+static int64_t view_pixels(const gp_vision *vision) {
+    return 3ll * vision->config.image_size * vision->config.image_size;
+}
+
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, int ranks,
+                      gp_arena *arena, gp_vision_buffers *buffers) {
     const gp_vision_config *c = &vision->config;
-    int64_t hidden = c->hidden_size, rows = views * view_rows(vision);
-    buffers->x = gp_arena_take(arena, gp_vision_features(vision, views), sizeof(float));
-    buffers->pixels =
-        gp_arena_take(arena, (size_t)views * 3 * (size_t)(c->image_size * c->image_size), sizeof(float));
+    const int share = share_of(views, ranks);
+    int64_t hidden = c->hidden_size, rows = share * view_rows(vision);
+    buffers->x = gp_arena_take(arena, gp_vision_features(vision, ranks * share), sizeof(float));
+    buffers->pixels = gp_arena_take(arena, (size_t)(views * view_pixels(vision)), sizeof(float));
     buffers->patches = gp_take_operands(
         arena, backend, (size_t)(vision->grid * vision->grid * gp_operand_width(vision->patch.stride)));
     buffers->normed = gp_take_operands(arena, backend, (size_t)(rows * hidden));
@@ -148,26 +158,43 @@ void gp_vision_layout_merge(const gp_vision *vision, const gp_backend *backend, 
 void gp_vision_encode(const gp_vision *vision, gp_backend *backend, gp_vision_picture *const *pictures,
                       const int *views, int count, const gp_vision_buffers *buffers,
                       const gp_observer *observer) {
-    int hidden = vision->config.hidden_size, total = 0;
+    int total = 0;
     int64_t rows = view_rows(vision);
     for (int i = 0; i < count; i++) {
-        embed_views(vision, backend, pictures[i], views[i], total, buffers, observer);
+        crop_views(vision, backend, pictures[i], views[i], buffers->pixels + total * view_pixels(vision),
+                   observer);
         total += views[i];
     }
-    gp_apply_norm(backend, &vision->pre_norm, buffers->x, total * rows, hidden, vision->config.layer_norm_eps,
-                  buffers->x, NULL);
-    for (int i = 0; i < vision->config.num_hidden_layers; i++)
-        encoder_layer(vision, &vision->layers[i], backend, buffers, total, buffers->x);
+    gp_vision_share(vision, backend, total, buffers);
     const float *x = buffers->x;
     for (int i = 0; i < count; i++) {
         gp_vision_picture *picture = pictures[i];
         size_t before = gp_vision_features(vision, picture->encoded);
         size_t values = gp_vision_features(vision, views[i]);
         backend->ops->copy(backend, picture->features + before, x, values * sizeof(float));
-        gp_observe(observer, backend, "vit", x, picture->encoded * rows, views[i] * rows, hidden);
+        gp_observe(observer, backend, "vit", x, picture->encoded * rows, views[i] * rows,
+                   vision->config.hidden_size);
         picture->encoded += views[i];
         x += values;
     }
+}
+
+void gp_vision_share(const gp_vision *vision, gp_backend *backend, int views,
+                     const gp_vision_buffers *buffers) {
+    gp_communicator *communicator = vision->communicator;
+    if (communicator == NULL) {
+        encode_views(vision, backend, buffers->pixels, views, buffers, buffers->x);
+        return;
+    }
+    const int share = share_of(views, communicator->size), first = communicator->rank * share;
+    const int own = views - first < share ? views - first : share;
+    const size_t values = gp_vision_features(vision, share);
+    communicator->ops->broadcast(communicator, buffers->pixels,
+                                 (size_t)(views * view_pixels(vision)) * sizeof(float), 0);
+    if (own > 0)
+        encode_views(vision, backend, buffers->pixels + first * view_pixels(vision), own, buffers,
+                     buffers->x + (size_t)communicator->rank * values);
+    communicator->ops->all_gather(communicator, buffers->x, values * sizeof(float));
 }
 
 void gp_vision_merge(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
@@ -188,16 +215,10 @@ void gp_vision_merge(const gp_vision *vision, gp_backend *backend, const gp_visi
     gp_observe(observer, backend, "image_tokens", tokens, 0, rows, vision->width);
 }
 
-/** The picture's next `count` views as rows of the residual stream, from the batch's view `in_batch` on. */
-static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
-                        int count, int in_batch, const gp_vision_buffers *buffers,
-                        const gp_observer *observer) {
-    const gp_ops *ops = backend->ops;
-    int side = vision->config.image_size, hidden = vision->config.hidden_size, first = picture->encoded;
-    int64_t rows = view_rows(vision), patch_stride = gp_operand_width(vision->patch.stride);
-    int64_t values = 3ll * side * side; /* of a view's pixels */
-    float *x = buffers->x + gp_vision_features(vision, in_batch),
-          *pixels = buffers->pixels + in_batch * values;
+/** The picture's next `count` views as the encoder sees them. */
+static void crop_views(const gp_vision *vision, gp_backend *backend, const gp_vision_picture *picture,
+                       int count, float *pixels, const gp_observer *observer) {
+    int side = vision->config.image_size, first = picture->encoded;
     gp_crop_views views = {.canvas = picture->canvas,
                            .rows = picture->rows,
                            .columns = picture->columns,
@@ -209,12 +230,20 @@ static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_v
         views.mean[i] = clip_mean[i];
         views.deviation[i] = clip_deviation[i];
     }
-    ops->crop_views(backend, &views);
+    backend->ops->crop_views(backend, &views);
     gp_observe(observer, backend, "crops", pixels, (int64_t)first * 3 * side, (int64_t)count * 3 * side,
                side);
+}
+
+/** `count` views from their pixels to x [count, 1 + grid², hidden]. */
+static void encode_views(const gp_vision *vision, gp_backend *backend, const float *pixels, int count,
+                         const gp_vision_buffers *buffers, float *x) {
+    const gp_ops *ops = backend->ops;
+    int side = vision->config.image_size, hidden = vision->config.hidden_size;
+    int64_t rows = view_rows(vision), patch_stride = gp_operand_width(vision->patch.stride);
     for (int view = 0; view < count; view++) {
         float *target = x + view * rows * hidden;
-        ops->patches(backend, &(gp_patches){.x = pixels + view * values,
+        ops->patches(backend, &(gp_patches){.x = pixels + view * view_pixels(vision),
                                             .channels = 3,
                                             .height = side,
                                             .width = side,
@@ -230,6 +259,10 @@ static void embed_views(const gp_vision *vision, gp_backend *backend, const gp_v
                                           .residual = vision->positions,
                                           .y = target + hidden});
     }
+    gp_apply_norm(backend, &vision->pre_norm, x, count * rows, hidden, vision->config.layer_norm_eps, x,
+                  NULL);
+    for (int i = 0; i < vision->config.num_hidden_layers; i++)
+        encoder_layer(vision, &vision->layers[i], backend, buffers, count, x);
 }
 
 static void encoder_layer(const gp_vision *vision, const gp_vision_layer *layer, gp_backend *backend,

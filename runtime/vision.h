@@ -26,10 +26,12 @@ typedef struct gp_vision {
     gp_affine project1, project2;      /* 4·hidden → width → width */
     const float *row_end, *global_end; /* plora_sub_GN, plora_glb_GN, [4·hidden] */
     int width;                         /* of an image token: the language model's */
+    gp_communicator
+        *communicator; /* of the ranks that views are shared among, not owned; NULL: there are none */
 } gp_vision;
 
-/** Views that go through the tower together, of whichever pictures: enough to fill a processor, few enough to
- * bound memory and the time that others wait. */
+/** Views that go through the tower together on one device, of whichever pictures: enough to fill a processor,
+ * few enough to bound memory and the time that others wait. */
 enum { GP_VIEW_BATCH = 4 };
 
 /** A picture on its way through the tower, some views at a time. Memory is the caller's. */
@@ -42,9 +44,9 @@ typedef struct gp_vision_picture {
 
 /** Buffers of a batch of views, all backend memory; laid out by gp_vision_layout. */
 typedef struct gp_vision_buffers {
-    float *x;            /* [views, 1 + grid², hidden]: the residual stream */
+    float *x;            /* [ranks, views of a rank, 1 + grid², hidden]: the residual stream */
     float *pixels;       /* [views, 3, side, side] */
-    gp_operand *patches; /* [grid², 3·patch²], rows at the kernel's width as operands */
+    gp_operand *patches; /* of a rank's views: [grid², 3·patch²], rows at the kernel's width as operands */
     gp_operand *normed, *qkv, *attended, *hidden;
 } gp_vision_buffers;
 
@@ -68,20 +70,27 @@ static inline int gp_vision_views(int rows, int columns) {
 /** Values of the features of so many views. */
 size_t gp_vision_features(const gp_vision *vision, int views);
 
-/** For a batch of at most `views`. */
-void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, gp_arena *arena,
-                      gp_vision_buffers *buffers);
+/** For a batch of at most `views` on so many ranks. */
+void gp_vision_layout(const gp_vision *vision, const gp_backend *backend, int views, int ranks,
+                      gp_arena *arena, gp_vision_buffers *buffers);
 
 void gp_vision_layout_merge(const gp_vision *vision, const gp_backend *backend, int64_t tokens,
                             gp_arena *arena, gp_vision_merge_buffers *buffers);
 
 /**
- * One batch: the next views[i] views of pictures[i], at most GP_VIEW_BATCH in all, to their features; counts
- * them in `encoded`.
+ * One batch: the next views[i] views of pictures[i], at most GP_VIEW_BATCH a rank in all, to their features;
+ * counts them in `encoded`. Where there are several ranks, the others have been told to gp_vision_share them.
  */
 void gp_vision_encode(const gp_vision *vision, gp_backend *backend, gp_vision_picture *const *pictures,
                       const int *views, int count, const gp_vision_buffers *buffers,
                       const gp_observer *observer);
+
+/**
+ * `views` views in rank 0's buffers->pixels through the tower, a share of them on each rank, to buffers->x on
+ * all; without a communicator, all of them here. A view gets the same bits on any rank.
+ */
+void gp_vision_share(const gp_vision *vision, gp_backend *backend, int views,
+                     const gp_vision_buffers *buffers);
 
 /** A picture all of whose views are through: tokens [gp_vision_tokens, width], which may stand where the
  * features are. */

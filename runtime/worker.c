@@ -34,6 +34,8 @@ static bool join_group(worker *w, gp_status *status);
 static bool use_pages(worker *w, int32_t pages, gp_status *status);
 static bool run_pass(worker *w, gp_status *status);
 static bool run_step(worker *w, gp_status *status);
+static bool look(worker *w, gp_status *status);
+static bool ground(worker *w, gp_status *status);
 static bool wait_for_device(worker *w, gp_status *status);
 static void leader_gone(void *user, int which);
 static void close_part(worker *w);
@@ -124,6 +126,10 @@ static bool obey(worker *w, gp_status *status) {
         return run_pass(w, status) || give_up(w, status);
     case GP_ORDER_STEP:
         return run_step(w, status) || give_up(w, status);
+    case GP_ORDER_LOOK:
+        return look(w, status) || give_up(w, status);
+    case GP_ORDER_GROUND:
+        return ground(w, status) || give_up(w, status);
     case GP_ORDER_RECORD:
         return gp_decode_record_all(&w->run, status) || give_up(w, status);
     case GP_ORDER_WAIT:
@@ -160,7 +166,7 @@ static bool join_group(worker *w, gp_status *status) {
                                               (gp_communicator **)&w->communicator, status);
     atomic_store(&w->joining, false);
     if (!joined) return false;
-    w->model.language.communicator = atomic_load(&w->communicator);
+    gp_model_share(&w->model, atomic_load(&w->communicator));
     return true;
 }
 
@@ -262,6 +268,41 @@ static bool run_step(worker *w, gp_status *status) {
     pass p;
     return read_pass(w, &p) &&
            gp_decode_step(&w->run, &p.step, NULL, p.sequence_count, p.positions, &buffers, status);
+}
+
+/** The `count` words of an order; false where there are others. */
+static bool read_words(const worker *w, int32_t *words, size_t count) {
+    if (w->order.bytes != count * sizeof *words || w->model.language.communicator == NULL) return false;
+    memcpy(words, w->order.data, w->order.bytes);
+    return true;
+}
+
+static bool look(worker *w, gp_status *status) {
+    const int ranks = w->options->size;
+    gp_vision_buffers buffers;
+    gp_arena measure = {0};
+    int32_t views;
+    if (!read_words(w, &views, 1) || !within(views, 1, (int64_t)GP_VIEW_BATCH * ranks)) return false;
+    gp_vision_layout(&w->model.vision, w->backend, views, ranks, &measure, &buffers);
+    if (!gp_run_reserve_stage(&w->run, measure.peak, status)) return false;
+    gp_vision_layout(&w->model.vision, w->backend, views, ranks, &w->stage, &buffers);
+    gp_vision_share(&w->model.vision, w->backend, views, &buffers);
+    return true;
+}
+
+static bool ground(worker *w, gp_status *status) {
+    const int ranks = w->options->size;
+    gp_grounding_buffers buffers;
+    gp_arena measure = {0};
+    int32_t words[3]; // pictures, width, height
+    if (!read_words(w, words, 3) || !within(words[0], 1, ranks) ||
+        !within(words[1], 1, GP_DIVIDER_SIDE_MAX) || !within(words[2], 1, GP_DIVIDER_SIDE_MAX))
+        return false;
+    gp_grounding_layout(&w->model.grounding, w->backend, ranks, words[1], words[2], &measure, &buffers);
+    if (!gp_run_reserve_stage(&w->run, measure.peak, status)) return false;
+    gp_grounding_layout(&w->model.grounding, w->backend, ranks, words[1], words[2], &w->stage, &buffers);
+    gp_grounding_share(&w->model.grounding, w->backend, words[0], &buffers);
+    return true;
 }
 
 static bool wait_for_device(worker *w, gp_status *status) {
