@@ -542,6 +542,9 @@ int gp_cpu_processors(void);
  * the GPU is lacking. */
 bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status);
 
+/** GPUs that the driver lists; 0 without one, and in a build without CUDA. */
+int gp_cuda_devices(void);
+
 /** `count` operands beyond x. */
 static inline gp_operand *gp_operand_at(const gp_backend *backend, const gp_operand *x, int64_t count) {
     return (gp_operand *)((char *)(uintptr_t)x + count * (int64_t)gp_dtype_size(backend->operand));

@@ -133,6 +133,14 @@ static bool make_room(gp_message *message, size_t bytes, size_t most, gp_status 
     return true;
 }
 
+bool gp_channel_ended(const gp_channel *channel) {
+    char byte;
+    ssize_t found;
+    do found = recv(channel->fd, &byte, 1, MSG_PEEK);
+    while (found < 0 && errno == EINTR);
+    return found <= 0;
+}
+
 void gp_channel_shutdown(const gp_channel *channel) {
     if (channel->fd >= 0) shutdown(channel->fd, SHUT_RDWR);
 }

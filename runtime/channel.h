@@ -51,6 +51,9 @@ bool gp_channel_send(const gp_channel *channel, uint32_t kind, const void *first
  */
 bool gp_channel_receive(const gp_channel *channel, gp_message *message, size_t most, gp_status *status);
 
+/** Waits until there is something to receive; whether that is nothing more than the other end's end. */
+bool gp_channel_ended(const gp_channel *channel);
+
 /**
  * Ends both directions: receives of both ends, that wait or will be called, and sends of this end fail; what
  * was sent before may still be received at the other end. A send that waits at the other end of a TCP

@@ -9,7 +9,9 @@
 
 /** Kinds of messages. */
 enum {
-    GP_ORDER_JOIN = 1,  /* gp_communicator_id and int64_t most: join that group; answered */
+    GP_ORDER_OPEN =
+        1,         /* gp_open_order, to processes: open your part of an engine with these options; answered */
+    GP_ORDER_JOIN, /* gp_communicator_id and int64_t most: join that group; answered */
     GP_ORDER_STAGE,     /* uint64_t: the stages' arena holds so many bytes; answered */
     GP_ORDER_CACHE,     /* pages: so many pages of keys and values are there; answered */
     GP_ORDER_COPY_PAGE, /* from, to */

@@ -2,6 +2,7 @@
 
 #include "runtime/orders.h"
 #include "runtime/plan.h"
+#include "runtime/processes.h"
 #include "runtime/watch.h"
 #include "runtime/worker.h"
 
@@ -19,18 +20,22 @@ typedef struct worker_thread {
 
 struct gp_ranks {
     int size;
-    gp_channel *channels;   /* [size], to each worker; 0 is none */
-    worker_thread *workers; /* [size]; 0 is none */
+    gp_group *group;        /* of processes, lent; NULL: workers are threads */
+    gp_channel *channels;   /* [size], to each worker; 0 is none. The group's where there is one */
+    worker_thread *workers; /* [size] threads; 0 is none */
     gp_watch *watch;
     atomic_int lost; /* a rank whose channel has ended; 0: none */
     _Atomic(gp_communicator *) communicator;
     atomic_bool joining; /* the communicator is about to be there */
+    bool joined;         /* all ranks are in the group, and owe no answer */
     gp_backend *backend; /* the leader's */
     size_t stage;        /* bytes that all workers' stage arenas hold */
     gp_message answer;
     int32_t *words; /* of the pass that is told, with room for the longest */
 };
 
+static bool open_in_processes(gp_ranks *ranks, const gp_engine_options *options, gp_status *status);
+static bool start_threads(gp_ranks *ranks, const gp_engine_options *options, int replica, gp_status *status);
 static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *options, int replica,
                          gp_status *status);
 static void worker_gone(void *user, int which);
@@ -48,16 +53,39 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
     gp_ranks *own = gp_allocate_zeroed(1, sizeof *own);
     if (own == NULL) return gp_fail(status, "no memory for %d ranks", size);
     own->size = size;
-    own->channels = gp_allocate_zeroed((size_t)size, sizeof *own->channels);
-    own->workers = gp_allocate_zeroed((size_t)size, sizeof *own->workers);
-    bool done = own->channels != NULL && own->workers != NULL;
-    if (!done) gp_fail(status, "no memory for %d ranks", size);
-    for (int rank = 0; rank < size && done; rank++) own->channels[rank].fd = -1;
-    for (int rank = 1; rank < size && done; rank++) done = start_worker(own, rank, options, replica, status);
+    bool done = gp_processes_borrow(size, &own->group, status) &&
+                (own->group != NULL ? open_in_processes(own, options, status)
+                                    : start_threads(own, options, replica, status));
     done = done && gp_watch_start(&own->watch, own->channels + 1, size - 1, worker_gone, own, status);
     if (!done) gp_ranks_close(own);
     *ranks = done ? own : NULL;
     return done;
+}
+
+static bool open_in_processes(gp_ranks *ranks, const gp_engine_options *options, gp_status *status) {
+    const gp_open_order order = {options->requests, options->cache_tokens, options->limits};
+    ranks->channels = ranks->group->channels;
+    if (options->replicas > 1)
+        return gp_fail(status, "%d replicas: processes that a launcher started together have one",
+                       options->replicas);
+    tell(ranks, GP_ORDER_OPEN, &order, sizeof order);
+    return gp_ranks_check(ranks, status);
+}
+
+static bool start_threads(gp_ranks *ranks, const gp_engine_options *options, int replica, gp_status *status) {
+    const int size = ranks->size;
+    ranks->channels = gp_allocate_zeroed((size_t)size, sizeof *ranks->channels);
+    ranks->workers = gp_allocate_zeroed((size_t)size, sizeof *ranks->workers);
+    if (ranks->channels == NULL || ranks->workers == NULL)
+        return gp_fail(status, "no memory for %d ranks", size);
+    for (int rank = 0; rank < size; rank++) ranks->channels[rank].fd = -1;
+    for (int rank = 1; rank < size; rank++)
+        if (!start_worker(ranks, rank, options, replica, status)) return false;
+    return true;
+}
+
+int gp_ranks_device(const gp_ranks *ranks, int replica) {
+    return ranks->group != NULL ? gp_processes_device() : replica * ranks->size;
 }
 
 static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *options, int replica,
@@ -83,8 +111,9 @@ static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *opt
 
 /** What goes wrong at its opening the worker has told the leader; later, its end tells. */
 static void *run_worker(void *argument) {
-    const worker_thread *worker = argument;
+    worker_thread *worker = argument;
     gp_worker_serve(&worker->options, NULL);
+    gp_channel_close(&worker->options.channel);
     return NULL;
 }
 
@@ -113,26 +142,31 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
     atomic_store(&ranks->joining, false);
     if (!joined) return false;
     gp_model_share(model, atomic_load(&ranks->communicator));
-    return hear_all(ranks, status);
+    ranks->joined = hear_all(ranks, status);
+    return ranks->joined;
 }
 
 void gp_ranks_close(gp_ranks *ranks) {
     if (ranks == NULL) return;
     gp_communicator *communicator = atomic_load(&ranks->communicator);
     gp_watch_stop(ranks->watch);
-    for (int rank = 1; ranks->channels != NULL && rank < ranks->size; rank++) {
-        gp_channel_send(&ranks->channels[rank], GP_ORDER_END, NULL, 0, NULL, 0, NULL);
+    const bool whole = ranks->joined && atomic_load(&ranks->lost) == 0;
+    if (whole) tell(ranks, GP_ORDER_END, NULL, 0);
+    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
         gp_channel_shutdown(&ranks->channels[rank]);
-    }
     for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
         if (ranks->workers[rank].started) pthread_join(ranks->workers[rank].thread, NULL);
     if (communicator != NULL) {
         ranks->backend->ops->finish(ranks->backend, NULL);
         communicator->ops->destroy(communicator);
     }
-    for (int rank = 1; ranks->channels != NULL && rank < ranks->size; rank++)
-        gp_channel_close(&ranks->channels[rank]);
-    gp_free(ranks->channels);
+    if (ranks->group != NULL) {
+        gp_processes_give_back(whole);
+    } else {
+        for (int rank = 1; ranks->channels != NULL && rank < ranks->size; rank++)
+            gp_channel_close(&ranks->channels[rank]);
+        gp_free(ranks->channels);
+    }
     gp_free(ranks->workers);
     gp_free(ranks->answer.data);
     gp_free(ranks->words);

@@ -1,8 +1,9 @@
 /**
  * A replica on several devices: rank 0, the leader, runs requests; the others, its workers, hold their parts
  * of the language model's matrices and of its keys and values, and do with them what the leader says
- * (tensor parallelism; Megatron-LM, arXiv 1909.08053). Rank r's part is runtime/split.h's. Workers are
- * threads of this process (worker.h), each with a backend of its own.
+ * (tensor parallelism; Megatron-LM, arXiv 1909.08053). Rank r's part is runtime/split.h's. Workers
+ * (worker.h) are threads of this process, each with a backend of its own, or where a launcher started as many
+ * processes, these (processes.h).
  *
  * The sums over ranks are made in their order, whatever stands beside them, so that a request gets the same
  * bits in any company with the same number of ranks.
@@ -28,6 +29,9 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
  * leader's part; its language model sums over the group from then on. `requests`: the most that a pass will
  * be of. Fails with what the first could not do. */
 bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *status);
+
+/** The GPU, or the share of the CPU, of the leader of the engine's `replica`-th replica. */
+int gp_ranks_device(const gp_ranks *ranks, int replica);
 
 /** Ends the workers and waits for them. NULL is allowed. */
 void gp_ranks_close(gp_ranks *ranks);

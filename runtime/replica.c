@@ -14,8 +14,10 @@ bool gp_replica_open(gp_replica *replica, const gp_engine_options *options, int 
     if (backend != NULL) backend->ops->enter(backend);
     bool done =
         (ranks == 1 || gp_ranks_start(options, index, &replica->ranks, status)) &&
-        (backend != NULL || gp_replica_open_backend(options->device, options->threads, index * ranks,
-                                                    replicas * ranks, &replica->backend, status)) &&
+        (backend != NULL ||
+         gp_replica_open_backend(options->device, options->threads,
+                                 replica->ranks != NULL ? gp_ranks_device(replica->ranks, index) : index,
+                                 replicas * ranks, &replica->backend, status)) &&
         gp_model_open(&replica->model, &own, replica->backend, (gp_split){0, ranks}, &unexpected, status);
     if (done && index == 0) warn_of_unexpected(options, &unexpected);
     gp_status_clear(&unexpected);

@@ -47,7 +47,10 @@ bool gp_worker_serve(const gp_worker_options *options, gp_status *status) {
     bool done = answer(&w, open, &failure, status);
     if (!open && done) done = gp_fail(status, "%s", failure.message);
     while (done) {
-        done = gp_channel_receive(&w.channel, &w.order, GP_ORDER_BYTES_MAX, status);
+        gp_status end = {0};
+        done = gp_channel_receive(&w.channel, &w.order, GP_ORDER_BYTES_MAX, &end) ||
+               gp_fail(status, "rank 0, which leads, has ended: %s", gp_failed(&end) ? end.message : "");
+        gp_status_clear(&end);
         if (!done || w.order.kind == GP_ORDER_END) break;
         done = obey(&w, status);
     }
@@ -324,5 +327,4 @@ static void close_part(worker *w) {
         gp_backend_close(w->backend);
     }
     gp_free(w->order.data);
-    gp_channel_close(&w->channel);
 }

@@ -9,7 +9,7 @@ typedef struct gp_worker_options {
     const gp_engine_options *engine;
     int rank, size;
     int device, device_count; /* as for gp_replica_open_backend */
-    gp_channel channel;       /* to the leader; the worker closes it */
+    gp_channel channel;       /* to the leader, not owned */
 } gp_worker_options;
 
 /** Returns true after the leader's orderly end; false where something failed or the leader is gone. */

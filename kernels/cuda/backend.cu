@@ -28,6 +28,13 @@ static void destroy(gp_backend *backend) {
     gp_free(&cuda);
 }
 
+extern "C" int gp_cuda_devices(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError(); // told by whoever opens one
+    return 0;
+}
+
 extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status *status) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
