@@ -113,11 +113,11 @@ GP_API gp_engine *gp_engine_open(const gp_engine_options *options, gp_status *st
 /**
  * For programs that a launcher (srun of Slurm, mpirun of Open MPI) may have started as many times as
  * options->ranks says, on one node or several: called first of all, with the same options in every process.
- * It returns at once, with `*served` false, in the process of rank 0, which then opens engines, and in any
- * program that was not so started, whose ranks are threads of its own. In the others it serves as a rank of
- * what that process opens, one engine after the other, and returns with `*served` true when that has ended;
- * false with `status` set where something failed or a rank was lost. Processes meet at GEOPIXEL_RENDEZVOUS
- * (HOST:PORT of rank 0), or where the launcher's variables say.
+ * It returns with `*served` false in the process of rank 0, when all are there, which then opens engines, and
+ * at once in any program that was not so started, whose ranks are threads of its own. In the others it serves
+ * as a rank of what that process opens, one engine after the other, and returns with `*served` true when that
+ * has ended; false with `status` set where something failed or a rank was lost. Processes meet at
+ * GEOPIXEL_RENDEZVOUS (HOST:PORT of rank 0), or where the launcher's variables say.
  */
 GP_API bool gp_serve_rank(const gp_engine_options *options, bool *served, gp_status *status);
 

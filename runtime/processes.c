@@ -62,6 +62,14 @@ int gp_processes_device(void) {
     return launch.local_rank % devices;
 }
 
+/** The leader meets the others before it does anything else, so that they end when it does. */
+static bool meet(int ranks, gp_status *status) {
+    gp_group *group = NULL;
+    if (!gp_processes_borrow(ranks, &group, status)) return false;
+    gp_processes_give_back(true);
+    return true;
+}
+
 /* ---- workers ---- */
 
 bool gp_serve_rank(const gp_engine_options *options, bool *served, gp_status *status) {
@@ -70,7 +78,8 @@ bool gp_serve_rank(const gp_engine_options *options, bool *served, gp_status *st
     *served = false;
     if (options->ranks <= 1) return true;
     if (!gp_launch_read(&launch, status)) return false;
-    if (launch.size == 1 || launch.rank == 0) return true;
+    if (launch.size == 1) return true;
+    if (launch.rank == 0) return meet(options->ranks, status);
     *served = true;
     if (!check_size(&launch, options->ranks, status) ||
         !gp_rendezvous(&launch, GP_RENDEZVOUS_SECONDS, &group, status))

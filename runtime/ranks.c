@@ -68,6 +68,10 @@ static bool open_in_processes(gp_ranks *ranks, const gp_engine_options *options,
     if (options->replicas > 1)
         return gp_fail(status, "%d replicas: processes that a launcher started together have one",
                        options->replicas);
+    if (options->device != GP_DEVICE_CUDA)
+        return gp_fail(status,
+                       "processes that a launcher started together compute on GPUs; on a CPU, ranks are "
+                       "threads of one process");
     tell(ranks, GP_ORDER_OPEN, &order, sizeof order);
     return gp_ranks_check(ranks, status);
 }

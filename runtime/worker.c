@@ -108,8 +108,9 @@ static bool obey(worker *w, gp_status *status) {
     if (w->order.bytes >= sizeof bytes) memcpy(&bytes, w->order.data, sizeof bytes);
     if (w->order.bytes >= sizeof *words) memcpy(words, w->order.data, sizeof *words);
     switch (w->order.kind) {
-    case GP_ORDER_JOIN:
-        done = join_group(w, &failure);
+    case GP_ORDER_JOIN: /* which others wait in */
+        if (!join_group(w, status)) return give_up(w, status);
+        done = true;
         break;
     case GP_ORDER_STAGE:
         done = gp_arena_renew(&w->stage, w->backend, (size_t)bytes, &failure);

@@ -2,6 +2,7 @@
 
 #include "kernels/base/memory.h"
 #include "tools/geopixel/interrupt.h"
+#include "tools/geopixel/serving.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -44,18 +45,26 @@ static void on_loading(void *user, uint64_t done, uint64_t total) {
     gp_terminal_loading(&asking->terminal, done, total);
 }
 
+static gp_engine_options engine_options(const gp_asking_options *o) {
+    return (gp_engine_options){.model = o->model,
+                               .device = (gp_device)o->device,
+                               .threads = (int)o->threads,
+                               .ranks = (int)o->ranks};
+}
+
+bool gp_asking_served(const gp_asking_options *options, int *code) {
+    const gp_engine_options engine = engine_options(options);
+    return gp_served_rank(&engine, code);
+}
+
 bool gp_asking_open(gp_asking *asking, gp_status *status) {
-    const gp_asking_options *o = asking->options;
-    gp_terminal_open(&asking->terminal, o->quiet);
+    gp_engine_options engine = engine_options(asking->options);
+    gp_terminal_open(&asking->terminal, asking->options->quiet);
     gp_terminal_loading(&asking->terminal, 0, 1);
-    asking->engine = gp_engine_open(&(gp_engine_options){.model = o->model,
-                                                         .device = (gp_device)o->device,
-                                                         .threads = (int)o->threads,
-                                                         .ranks = (int)o->ranks,
-                                                         .on_warning = on_warning,
-                                                         .on_loading = on_loading,
-                                                         .user = asking},
-                                    status);
+    engine.on_warning = on_warning;
+    engine.on_loading = on_loading;
+    engine.user = asking;
+    asking->engine = gp_engine_open(&engine, status);
     return asking->engine != NULL;
 }
 

@@ -59,6 +59,9 @@ bool gp_asking_read_scene(const gp_asking *asking, const gp_scene_options *optio
  */
 void gp_asking_tell_empty(const char *path);
 
+/** gp_served_rank with these options. */
+bool gp_asking_served(const gp_asking_options *options, int *code);
+
 /** Opens the engine. */
 bool gp_asking_open(gp_asking *asking, gp_status *status);
 

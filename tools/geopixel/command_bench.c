@@ -6,6 +6,7 @@
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
 #include "tools/geopixel/outputs/output_file.h"
+#include "tools/geopixel/serving.h"
 #include "tools/geopixel/workload.h"
 
 #include <jansson.h>
@@ -63,7 +64,12 @@ int gp_command_bench(int count, char **arguments) {
         code = GP_EXIT_USAGE;
     } else if (help) {
         code = GP_EXIT_DONE;
-    } else {
+    } else if (!gp_served_rank(&(gp_engine_options){.model = b.model,
+                                                    .dummy_weights = b.dummy_weights,
+                                                    .device = (gp_device)b.device,
+                                                    .threads = (int)b.threads,
+                                                    .ranks = (int)b.ranks},
+                               &code)) {
         gp_interrupt_watch();
         b.rows = json_array();
         bool done = gp_output_open(&b.report, b.json, &b.status) && read_picture(&b) &&

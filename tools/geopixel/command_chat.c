@@ -57,12 +57,14 @@ static const char help_text[] = "/image FILE  look at another picture; a new con
 int gp_command_chat(int count, char **arguments) {
     chat c = {.options = GP_ASKING_DEFAULTS};
     bool help = false;
-    int code;
+    int code = GP_EXIT_ERROR;
     if (!parse(&c, count, arguments, &help) || (!help && !gp_asking_check(&c.options, &c.status))) {
         fprintf(stderr, "geopixel chat: %s\nTry geopixel chat --help.\n", c.status.message);
         code = GP_EXIT_USAGE;
-    } else {
-        code = help ? GP_EXIT_DONE : converse(&c);
+    } else if (help) {
+        code = GP_EXIT_DONE;
+    } else if (!gp_asking_served(&c.options, &code)) {
+        code = converse(&c);
     }
     clean_up(&c);
     return code;

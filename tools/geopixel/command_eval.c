@@ -59,7 +59,7 @@ int gp_command_eval(int count, char **arguments) {
         code = GP_EXIT_USAGE;
     } else if (help) {
         code = GP_EXIT_DONE;
-    } else {
+    } else if (!gp_asking_served(&e.options, &code)) {
         gp_interrupt_watch();
         gp_terminal_open(&e.asking.terminal, e.options.quiet);
         if (read_inputs(&e) && ask_all(&e) && tell(&e)) code = GP_EXIT_DONE;

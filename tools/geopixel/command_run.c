@@ -67,7 +67,7 @@ int gp_command_run(int count, char **arguments) {
         code = GP_EXIT_USAGE;
     } else if (help) {
         code = GP_EXIT_DONE;
-    } else {
+    } else if (!gp_asking_served(&r.options.asking, &code)) {
         gp_interrupt_watch();
         gp_terminal_open(&r.asking.terminal, r.options.asking.quiet);
         if (read_inputs(&r) && ask(&r) == GP_EVENT_DONE && write_outputs(&r)) code = GP_EXIT_DONE;
