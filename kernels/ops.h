@@ -482,6 +482,8 @@ typedef struct gp_ops {
     size_t (*mask_upsample_scratch)(int masks, int grid, int channels);
     /** Bytes of gp_draw_mask's scratch. */
     size_t (*draw_mask_scratch)(int height, int width);
+    /** Bytes that `join` allocates for one of `size` ranks (gp_communicator.workspace_bytes). */
+    size_t (*communicator_bytes)(int size, size_t most);
     /** A name for a new group of ranks on backends of this kind. */
     bool (*communicator_id)(gp_communicator_id *id, gp_status *status);
     /**

@@ -426,8 +426,9 @@ typedef struct gp_engine_plan {
     uint64_t sessions_bytes; /* what is kept between questions beside keys and values, of all sessions */
     uint64_t stage;          /* the arena that all stages share, and the divided pictures in vision */
     uint64_t workspace;      /* the backend's own */
-    /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, rounding
-     * of allocations. 0 on the CPU, where what the program has beside is not counted. */
+    uint64_t communicator;   /* what sums over ranks are made in */
+    /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, graphs,
+     * NCCL, rounding of allocations. 0 on the CPU, where what the program has beside is not counted. */
     uint64_t others;
     uint64_t total;    /* of the lines above */
     int requests_most; /* the largest `requests` whose total is at most the bytes given; 0: not even one */

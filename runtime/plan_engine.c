@@ -10,6 +10,9 @@
  * taken for 100 MiB. */
 static const uint64_t CUDA_OTHERS = (uint64_t)1 << 30;
 
+/* NCCL's buffers and kernels: it grows with its channels, and is taken for 512 MiB a GPU. */
+static const uint64_t NCCL_OTHERS = (uint64_t)1 << 29;
+
 static bool add_up(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
                    gp_engine_plan *plan, gp_status *status);
 
@@ -46,11 +49,13 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
 static bool add_up(const gp_model *model, const gp_backend *backend, const gp_engine_options *options,
                    gp_engine_plan *plan, gp_status *status) {
     const gp_language *language = &model->language;
+    const int ranks = language->split.size;
+    const bool cuda = options->device == GP_DEVICE_CUDA;
     gp_reserve reserve;
     if (!gp_reserve_measure(model, backend, options, &reserve, status)) return false;
     *plan = (gp_engine_plan){
         .limits = reserve.limits,
-        .ranks = language->split.size,
+        .ranks = ranks,
         .requests = reserve.requests,
         .crops = reserve.crops,
         .image_tokens = (int)reserve.image_tokens,
@@ -63,9 +68,13 @@ static bool add_up(const gp_model *model, const gp_backend *backend, const gp_en
         .sessions_bytes = (uint64_t)reserve.limits.sessions * gp_reserve_session_bytes(&reserve),
         .stage = reserve.stage + (uint64_t)gp_reserve_canvases(&reserve) * reserve.canvas,
         .workspace = backend->workspace_bytes,
-        .others = options->device == GP_DEVICE_CUDA ? CUDA_OTHERS : 0};
+        .communicator =
+            ranks > 1 ? backend->ops->communicator_bytes(ranks, gp_ranks_largest_sum(language)) : 0,
+        .others = !cuda       ? 0
+                  : ranks > 1 ? CUDA_OTHERS + NCCL_OTHERS
+                              : CUDA_OTHERS};
     plan->total = plan->weights + plan->converted + plan->kv_cache + plan->requests_bytes +
-                  plan->sessions_bytes + plan->stage + plan->workspace + plan->others;
+                  plan->sessions_bytes + plan->stage + plan->workspace + plan->communicator + plan->others;
     snprintf(plan->device, sizeof plan->device, "%s", backend->name);
     return true;
 }

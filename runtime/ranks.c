@@ -133,7 +133,7 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
     struct {
         gp_communicator_id id;
         int64_t most;
-    } order = {.most = (int64_t)GP_PREFILL_ROWS * language->config.hidden_size};
+    } order = {.most = (int64_t)gp_ranks_largest_sum(language)};
     ranks->words = gp_allocate(longest_pass(language, requests) * sizeof *ranks->words);
     if (ranks->words == NULL) return gp_fail(status, "no memory for orders to %d ranks", ranks->size);
     if (!hear_all(ranks, status) || !backend->ops->communicator_id(&order.id, status)) return false;

@@ -25,6 +25,11 @@ typedef struct gp_ranks gp_ranks;
  */
 bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ranks, gp_status *status);
 
+/** Elements of the largest sum over ranks. */
+static inline size_t gp_ranks_largest_sum(const gp_language *language) {
+    return (size_t)GP_PREFILL_ROWS * (size_t)language->config.hidden_size;
+}
+
 /** Waits until all workers are ready, and makes one group of them and the leader's backend. `model` is the
  * leader's part; its language model sums over the group from then on. `requests`: the most that a pass will
  * be of. Fails with what the first could not do. */

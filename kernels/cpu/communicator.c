@@ -47,6 +47,13 @@ static void free_group(group *g) {
     gp_free(g);
 }
 
+/* Ranks sum in each other's memory. */
+size_t gp_cpu_communicator_bytes(int size, size_t most) {
+    (void)size;
+    (void)most;
+    return 0;
+}
+
 bool gp_cpu_communicator_id(gp_communicator_id *id, gp_status *status) {
     _Static_assert(sizeof(id_content) <= sizeof *id, "an id has room for it");
     group *g = gp_allocate_zeroed(1, sizeof *g);

@@ -3,7 +3,7 @@
 import json, os, subprocess, unittest
 
 BIN = os.environ["GEOPIXEL_BIN"]; PROGRAM = os.path.join(BIN, "geopixel"); MODEL = os.path.join(BIN, "..", "tests", "random_model")
-LINES = {"weights", "converted", "kv_cache", "requests", "stage", "workspace", "others"}
+LINES = {"weights", "converted", "kv_cache", "requests", "stage", "workspace", "communicator", "others"}
 
 
 def plan(*arguments): return subprocess.run([PROGRAM, "plan", *arguments], capture_output=True, text=True)
@@ -38,7 +38,8 @@ class Plan(unittest.TestCase):
             found = self.document("--gpu", "rtx4090", "--tile", "2048", "--gpus", str(gpus)); memory = found["memory"]; self.assertEqual(found["gpus"], gpus)
             self.assertEqual(memory["kv_cache"] * gpus, one["memory"]["kv_cache"]); self.assertGreaterEqual(found["largest"]["requests"], one["largest"]["requests"] * 2)
             saved = one["memory"]["weights"] - memory["weights"]; self.assertGreater(saved, shared * (gpus - 1) / gpus); self.assertLess(saved, shared * (gpus - 1) / gpus * 1.09)
-            for line in ("converted", "requests", "others"): self.assertEqual(memory[line], one["memory"][line])
+            for line in ("converted", "requests", "workspace"): self.assertEqual(memory[line], one["memory"][line])
+            self.assertEqual(one["memory"]["communicator"], 0); self.assertGreaterEqual(memory["communicator"], 1024 * 4096 * 4); self.assertGreater(memory["others"], one["memory"]["others"])
 
     def test_limits(self):
         """Each limit that is tighter needs less; a checkpoint's folder is planned for as it is."""

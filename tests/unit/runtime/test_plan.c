@@ -7,6 +7,9 @@
 #include "kernels/cuda/sizes.h"
 #include "runtime/replica.h"
 #include "tests/unit/runtime/asking.h"
+#ifdef GP_TEST_SIMT
+#include "tests/simt/nccl_standin.h"
+#endif
 
 enum { THREADS = 2, ASKED = 7 };
 
@@ -89,7 +92,8 @@ static gp_engine_plan plan_of(const gp_engine_options *options, uint64_t bytes) 
     gp_status status = {0};
     REQUIRE(gp_plan_engine(options, bytes, &plan, &status), "%s", status.message);
     CHECK(plan.total == plan.weights + plan.converted + plan.kv_cache + plan.requests_bytes +
-                            plan.sessions_bytes + plan.stage + plan.workspace + plan.others,
+                            plan.sessions_bytes + plan.stage + plan.workspace + plan.communicator +
+                            plan.others,
           "the lines do not add up to %llu", (unsigned long long)plan.total);
     return plan;
 }
@@ -349,10 +353,14 @@ static void test_impossible(const char *model) {
 int main(int count, char **arguments) {
     REQUIRE(count == 2, "usage: test_plan MODEL");
     const char *model = arguments[1];
+#ifdef GP_TEST_SIMT
+    setenv("GEOPIXEL_SIMT_DEVICES", "3", 1);
+    find_nccl_in(GP_NCCL_FOLDERS "/nccl-standin", arguments);
+#endif
     state = fresh_seed();
     gp_backend *cpu = NULL, cuda = gp_cuda_sizes();
     if (DEVICE == GP_DEVICE_CUDA) {
-        for (int i = 0; i < 3; i++) test_engine(model, NULL, 1);
+        for (int ranks = 1; ranks <= 3; ranks++) test_engine(model, NULL, ranks);
         return check_done();
     }
     REQUIRE(gp_replica_open_backend(GP_DEVICE_CPU, 1, 0, 1, &cpu, NULL), "no CPU backend");
