@@ -21,7 +21,7 @@ enum {
     GP_ORDER_LOOK,      /* views: gp_vision_share them */
     GP_ORDER_GROUND,    /* pictures, their largest width and height: gp_grounding_share them */
     GP_ORDER_WAIT,      /* wait for the device; answered, with what failed since the last time */
-    GP_ORDER_END,       /* close and return */
+    GP_ORDER_END,       /* answered; then leave the group, as the leader does at the same time, and close */
     GP_ANSWER_DONE,     /* nothing */
     GP_ANSWER_FAILED,   /* text */
 };

@@ -152,18 +152,22 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
 
 void gp_ranks_close(gp_ranks *ranks) {
     if (ranks == NULL) return;
-    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    bool whole = false;
+    if (ranks->joined && gp_ranks_check(ranks, NULL)) {
+        tell(ranks, GP_ORDER_END, NULL, 0);
+        whole = hear_all(ranks, NULL); /* all are there, and leave the group as this does */
+    }
     gp_watch_stop(ranks->watch);
-    const bool whole = ranks->joined && atomic_load(&ranks->lost) == 0;
-    if (whole) tell(ranks, GP_ORDER_END, NULL, 0);
-    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
+    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    for (int rank = 1; ranks->channels != NULL && rank < ranks->size && !whole; rank++)
         gp_channel_shutdown(&ranks->channels[rank]);
-    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
-        if (ranks->workers[rank].started) pthread_join(ranks->workers[rank].thread, NULL);
     if (communicator != NULL) {
+        if (!whole) communicator->ops->abort(communicator);
         ranks->backend->ops->finish(ranks->backend, NULL);
         communicator->ops->destroy(communicator);
     }
+    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
+        if (ranks->workers[rank].started) pthread_join(ranks->workers[rank].thread, NULL);
     if (ranks->group != NULL) {
         gp_processes_give_back(whole);
     } else {

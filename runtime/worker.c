@@ -51,10 +51,15 @@ bool gp_worker_serve(const gp_worker_options *options, gp_status *status) {
         done = gp_channel_receive(&w.channel, &w.order, GP_ORDER_BYTES_MAX, &end) ||
                gp_fail(status, "rank 0, which leads, has ended: %s", gp_failed(&end) ? end.message : "");
         gp_status_clear(&end);
-        if (!done || w.order.kind == GP_ORDER_END) break;
-        done = obey(&w, status);
+        if (done && w.order.kind == GP_ORDER_END) {
+            done = answer(&w, true, &failure, status);
+            break;
+        }
+        done = done && obey(&w, status);
     }
     gp_status_clear(&failure);
+    gp_watch_stop(w.watch);
+    if (!done) leader_gone(&w, 0); /* nobody leaves the group in order */
     close_part(&w);
     return done;
 }
@@ -317,7 +322,6 @@ static bool wait_for_device(worker *w, gp_status *status) {
 
 static void close_part(worker *w) {
     gp_communicator *communicator = atomic_load(&w->communicator);
-    gp_watch_stop(w->watch);
     if (w->backend != NULL) {
         if (w->run.model != NULL) gp_decode_forget(&w->run, NULL);
         if (communicator != NULL) communicator->ops->destroy(communicator);
