@@ -28,16 +28,12 @@ static gp_engine *open_with(const gp_engine_options *options) {
     return engine;
 }
 
-static void test_replicas(const char *model, const gp_image *images, int replicas, int threads) {
-    static heard alone[QUESTIONS], answers[TOGETHER];
+/** All questions in any order, some in sessions, many at the same time: each has its answer of before. */
+static void ask_together(gp_engine *engine, const char *devices, const gp_image *images, const heard *alone) {
+    static heard answers[TOGETHER];
     gp_request *requests[TOGETHER];
     gp_session *sessions[2];
     int which[TOGETHER];
-    gp_engine *single = open_with(&(gp_engine_options){.model = model, .threads = 1});
-    for (int i = 0; i < QUESTIONS; i++) ask(single, question(i, images), &alone[i]);
-    gp_engine_close(single);
-    gp_engine *engine = open_with(
-        &(gp_engine_options){.model = model, .threads = threads, .replicas = replicas, .requests = 3});
     for (int i = 0; i < 2; i++) sessions[i] = gp_session_open(engine, &images[i], NULL);
     for (int i = 0; i < TOGETHER; i++) {
         which[i] = (int)(random_bits(&seed) % QUESTIONS);
@@ -49,10 +45,20 @@ static void test_replicas(const char *model, const gp_image *images, int replica
         gp_request_release(requests[i]);
         CHECK(answers[i].finals == 1 && answers[i].final == GP_EVENT_DONE &&
                   same_answer(&answers[i], &alone[which[i]]),
-              "%d replicas, request %d, question %d: \"%s\" %s, alone \"%s\"", replicas, i, which[i],
-              answers[i].text, answers[i].error, alone[which[i]].text);
+              "%s, request %d, question %d: \"%s\" %s, alone \"%s\"", devices, i, which[i], answers[i].text,
+              answers[i].error, alone[which[i]].text);
     }
     for (int i = 0; i < 2; i++) gp_session_close(sessions[i]);
+}
+
+static void test_replicas(const char *model, const gp_image *images, int replicas, int threads) {
+    static heard alone[QUESTIONS];
+    gp_engine *single = open_with(&(gp_engine_options){.model = model, .threads = 1});
+    for (int i = 0; i < QUESTIONS; i++) ask(single, question(i, images), &alone[i]);
+    gp_engine_close(single);
+    gp_engine *engine = open_with(
+        &(gp_engine_options){.model = model, .threads = threads, .replicas = replicas, .requests = 3});
+    ask_together(engine, "replicas", images, alone);
     gp_engine_close(engine);
 }
 
@@ -136,11 +142,9 @@ static void test_planned(const char *model, const gp_image *images, int ranks) {
 }
 
 static void test_ranks(const char *model, const gp_image *images, int ranks, int replicas) {
-    static heard whole[QUESTIONS], alone[QUESTIONS], answers[TOGETHER];
-    gp_request *requests[TOGETHER];
-    gp_session *sessions[2];
+    static heard whole[QUESTIONS], alone[QUESTIONS];
     float *logits[CHOICES_MAX];
-    int which[TOGETHER], count;
+    int count;
     gp_engine *single = open_with(&(gp_engine_options){.model = model, .threads = 1});
     ask_watched(single, images, whole);
     count = seen_count;
@@ -164,21 +168,7 @@ static void test_ranks(const char *model, const gp_image *images, int ranks, int
                   memcmp(alone[i].ids, whole[i].ids, whole[i].id_count * sizeof *whole[i].ids) == 0 &&
                   alone[i].masks == whole[i].masks,
               "%d ranks, question %d: \"%s\", one rank \"%s\"", ranks, i, alone[i].text, whole[i].text);
-    for (int i = 0; i < 2; i++) sessions[i] = gp_session_open(engine, &images[i], NULL);
-    for (int i = 0; i < TOGETHER; i++) {
-        which[i] = (int)(random_bits(&seed) % QUESTIONS);
-        gp_request_options options = question(which[i], images);
-        if (random_bits(&seed) % 3 == 0) options.session = sessions[which[i] % 2];
-        requests[i] = submit(engine, options, &answers[i]);
-    }
-    for (int i = 0; i < TOGETHER; i++) {
-        gp_request_release(requests[i]);
-        CHECK(answers[i].finals == 1 && answers[i].final == GP_EVENT_DONE &&
-                  same_answer(&answers[i], &alone[which[i]]),
-              "%d ranks, request %d, question %d: \"%s\" %s, alone \"%s\"", ranks, i, which[i],
-              answers[i].text, answers[i].error, alone[which[i]].text);
-    }
-    for (int i = 0; i < 2; i++) gp_session_close(sessions[i]);
+    ask_together(engine, "ranks", images, alone);
     gp_engine_close(engine);
 }
 
