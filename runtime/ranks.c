@@ -58,7 +58,7 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
     gp_ranks *own = gp_allocate_zeroed(1, sizeof *own);
     if (own == NULL) return gp_fail(status, "no memory for %d ranks", size);
     own->size = size;
-    bool done = gp_processes_borrow(size, &own->group, status) &&
+    bool done = gp_processes_borrow(options, &own->group, status) &&
                 (own->group != NULL ? open_in_processes(own, options, status)
                                     : start_threads(own, options, replica, status));
     done = done && gp_watch_start(&own->watch, own->channels + 1, size - 1, worker_gone, own, status);
@@ -70,13 +70,6 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
 static bool open_in_processes(gp_ranks *ranks, const gp_engine_options *options, gp_status *status) {
     const gp_open_order order = {options->requests, options->cache_tokens, options->limits};
     ranks->channels = ranks->group->channels;
-    if (options->replicas > 1)
-        return gp_fail(status, "%d replicas: processes that a launcher started together have one",
-                       options->replicas);
-    if (options->device != GP_DEVICE_CUDA)
-        return gp_fail(status,
-                       "processes that a launcher started together compute on GPUs; on a CPU, ranks are "
-                       "threads of one process");
     tell(ranks, GP_ORDER_OPEN, &order, sizeof order);
     return gp_ranks_check(ranks, status);
 }
@@ -139,7 +132,7 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
     struct {
         gp_communicator_id id;
         int64_t most;
-    } order = {.most = (int64_t)GP_PREFILL_ROWS * language->config.hidden_size};
+    } order = {.most = (int64_t)gp_ranks_sum_most(language)};
     ranks->words = gp_allocate(longest_pass(language, requests) * sizeof *ranks->words);
     if (ranks->words == NULL) return gp_fail(status, "no memory for orders to %d ranks", ranks->size);
     if (!hear_all(ranks, status) || !backend->ops->communicator_id(&order.id, status)) return false;

@@ -33,6 +33,11 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
 /** The GPU, or the share of the CPU, of the leader of the engine's `replica`-th replica. */
 int gp_ranks_device(const gp_ranks *ranks, int replica);
 
+/** Elements of the largest sum over ranks. */
+static inline size_t gp_ranks_sum_most(const gp_language *language) {
+    return (size_t)GP_PREFILL_ROWS * (size_t)language->config.hidden_size;
+}
+
 /** Ends the workers and waits for them. NULL is allowed. */
 void gp_ranks_close(gp_ranks *ranks);
 
