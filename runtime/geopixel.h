@@ -427,6 +427,7 @@ typedef struct gp_engine_plan {
     uint64_t sessions_bytes; /* what is kept between questions beside keys and values, of all sessions */
     uint64_t stage;          /* the arena that all stages share, and the divided pictures in vision */
     uint64_t workspace;      /* the backend's own */
+    uint64_t sums;           /* what sums over ranks are made in; 0: one rank, or the ranks' own buffers */
     /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, rounding
      * of allocations. 0 on the CPU, where what the program has beside is not counted. */
     uint64_t others;

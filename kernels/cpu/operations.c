@@ -87,6 +87,7 @@ const gp_ops GP_CPU(ops) = {
     .kv_page_bytes = GP_CPU(kv_page_bytes),
     .mask_upsample_scratch = GP_CPU(mask_upsample_scratch),
     .draw_mask_scratch = GP_CPU(draw_mask_scratch),
+    .communicator_bytes = gp_cpu_communicator_bytes,
     .communicator_id = gp_cpu_communicator_id,
     .join = gp_cpu_join,
     .linear = GP_CPU(linear),

@@ -32,8 +32,9 @@ extern "C" {
 namespace gp_cuda {
 namespace {
 
-constexpr size_t kGatheredWhole = 64 * 1024; // elements: what 8 ranks move more then takes as long as a call
-constexpr size_t kShareAlignment = 4;        // elements: 16 bytes, NCCL's widest access
+constexpr size_t kGatheredWhole =
+    GP_CUDA_GATHERED_WHOLE; // what 8 ranks move more then takes as long as a call
+constexpr size_t kShareAlignment = GP_CUDA_SHARE_ALIGNMENT;
 constexpr int kRanksMax = 1024;
 constexpr unsigned kThreads = 256;
 constexpr useconds_t kPauseMax = 1000; // µs between two looks at a call that goes on
@@ -84,14 +85,6 @@ __global__ void sum_ranks(float *x, const float *parts, int64_t count, int rank,
 /** Elements of a rank's share; the rest is less than size · kShareAlignment, or all. */
 size_t share_of(size_t count, size_t size) {
     return count <= kGatheredWhole ? 0 : count / (size * kShareAlignment) * kShareAlignment;
-}
-
-/** Elements that an all-reduce of up to `most` lays down: others' shares and rests. */
-size_t workspace_of(size_t most, size_t size) {
-    if (size == 1) return 0;
-    if (most <= kGatheredWhole) return size * most;
-    size_t whole = size * kGatheredWhole, parts = most + size * size * kShareAlignment;
-    return whole > parts ? whole : parts;
 }
 
 /* ---- calls ---- */
@@ -315,7 +308,6 @@ bool meet(Communicator &own, const gp_communicator_id *id, gp_communicator **com
     __atomic_store_n(communicator, &own.base, __ATOMIC_RELEASE);
     give(own);
     if (check(&own.base, status)) return true;
-    __atomic_store_n(communicator, nullptr, __ATOMIC_RELEASE);
     return gp_fail_more(status, " before rank %d had joined", rank);
 }
 
@@ -338,7 +330,7 @@ bool join(gp_backend *backend, const gp_communicator_id *id, int rank, int size,
     if (!gp_nccl_load(&nccl, status)) return false;
     auto *own = static_cast<Communicator *>(gp_allocate_zeroed(1, sizeof(Communicator)));
     if (own == nullptr) return gp_fail(status, "no memory for rank %d", rank);
-    size_t bytes = workspace_of(most, static_cast<size_t>(size)) * sizeof(float);
+    size_t bytes = gp_cuda_communicator_bytes(size, most); // others' shares and rests
     own->base = {&communicator_operations, rank, size, bytes};
     own->backend = backend;
     own->nccl = nccl;
@@ -347,9 +339,9 @@ bool join(gp_backend *backend, const gp_communicator_id *id, int rank, int size,
     own->workspace = static_cast<float *>(backend->ops->allocate(backend, bytes));
     bool done = own->workspace != nullptr || gp_fail(status, "rank %d of %d: no %zu bytes on %s to sum in",
                                                      rank, size, bytes, backend->name);
-    done = done && enter_group(*own, id, status) && meet(*own, id, communicator, status);
-    if (!done) free_communicator(*own);
-    return done;
+    if (done && enter_group(*own, id, status)) return meet(*own, id, communicator, status);
+    free_communicator(*own);
+    return false;
 }
 
 } // namespace gp_cuda

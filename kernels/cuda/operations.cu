@@ -119,6 +119,7 @@ const gp_ops *operations() {
         ops.kv_page_bytes = gp_cuda_kv_page_bytes;
         ops.mask_upsample_scratch = gp_cuda_mask_upsample_scratch;
         ops.draw_mask_scratch = gp_cuda_draw_mask_scratch;
+        ops.communicator_bytes = gp_cuda_communicator_bytes;
         ops.communicator_id = communicator_id;
         ops.join = join;
         ops.linear = linear;

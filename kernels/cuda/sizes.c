@@ -24,11 +24,20 @@ size_t gp_cuda_draw_mask_scratch(int height, int width) {
     return (size_t)((bands + 1) * width + blocks) * sizeof(uint32_t);
 }
 
+size_t gp_cuda_communicator_bytes(int size, size_t most) {
+    const size_t ranks = (size_t)size, whole = ranks * GP_CUDA_GATHERED_WHOLE;
+    const size_t parts = most + ranks * ranks * GP_CUDA_SHARE_ALIGNMENT;
+    if (size == 1) return 0;
+    if (most <= GP_CUDA_GATHERED_WHOLE) return ranks * most * sizeof(float);
+    return (whole > parts ? whole : parts) * sizeof(float);
+}
+
 gp_backend gp_cuda_sizes(void) {
     static const gp_ops sizes = {.placed_bytes = gp_cuda_placed_bytes,
                                  .kv_page_bytes = gp_cuda_kv_page_bytes,
                                  .mask_upsample_scratch = gp_cuda_mask_upsample_scratch,
-                                 .draw_mask_scratch = gp_cuda_draw_mask_scratch};
+                                 .draw_mask_scratch = gp_cuda_draw_mask_scratch,
+                                 .communicator_bytes = gp_cuda_communicator_bytes};
     return (gp_backend){
         .ops = &sizes, .name = "cuda", .operand = GP_DTYPE_BF16, .workspace_bytes = GP_CUDA_WORKSPACE_BYTES};
 }

@@ -10,6 +10,8 @@ enum {
     GP_CUDA_WORKSPACE_BYTES = 64 << 20, /* f32 scratch of the backend's own */
     GP_CUDA_MASK_THREADS = 256,         /* columns that a block draws of a mask */
     GP_CUDA_MASK_BAND = 64,             /* rows that it draws */
+    GP_CUDA_GATHERED_WHOLE = 64 * 1024, /* elements up to which an all-reduce gathers all */
+    GP_CUDA_SHARE_ALIGNMENT = 4,        /* elements, of a rank's share else: 16 bytes, NCCL's widest access */
 };
 
 /* As the table's fields of the same names are documented in ops.h. */
@@ -17,6 +19,7 @@ size_t gp_cuda_placed_bytes(const gp_matrix *matrix);
 size_t gp_cuda_kv_page_bytes(int kv_heads, int head_dim);
 size_t gp_cuda_mask_upsample_scratch(int masks, int grid, int channels);
 size_t gp_cuda_draw_mask_scratch(int height, int width);
+size_t gp_cuda_communicator_bytes(int size, size_t most);
 
 /** Bytes at the scratch's beginning for the f32 results of mask_upsample's products; bf16 rows follow. */
 size_t gp_cuda_mask_product_bytes(int masks, int grid, int channels);

@@ -3,7 +3,7 @@
 import json, os, subprocess, unittest
 
 BIN = os.environ["GEOPIXEL_BIN"]; PROGRAM = os.path.join(BIN, "geopixel"); MODEL = os.path.join(BIN, "..", "tests", "random_model")
-LINES = {"weights", "converted", "kv_cache", "requests", "stage", "workspace", "others"}
+LINES = {"weights", "converted", "kv_cache", "requests", "stage", "workspace", "sums", "others"}
 
 
 def plan(*arguments): return subprocess.run([PROGRAM, "plan", *arguments], capture_output=True, text=True)

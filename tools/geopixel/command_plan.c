@@ -33,6 +33,7 @@ static const struct {
              {"activations of requests", "requests", offsetof(gp_engine_plan, requests_bytes)},
              {"shared stage", "stage", offsetof(gp_engine_plan, stage)},
              {"workspace", "workspace", offsetof(gp_engine_plan, workspace)},
+             {"sums over GPUs", "sums", offsetof(gp_engine_plan, sums)},
              {"others (estimated)", "others", offsetof(gp_engine_plan, others)},
              {"total", "total", offsetof(gp_engine_plan, total)}};
 enum { LINES = sizeof lines / sizeof *lines };

@@ -86,7 +86,7 @@ static void *run(void *argument) {
     if (r->joined) operate(r, backend, c);
     r->ended = !r->joined || !c->ops->check(c, &status);
     CHECK(!r->ended || strstr(status.message, "ended") != NULL, "said: %s", status.message);
-    if (r->joined) c->ops->destroy(c);
+    if (c != NULL) c->ops->destroy(c);
     gp_status_clear(&status);
     return NULL;
 }

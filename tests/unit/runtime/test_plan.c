@@ -12,6 +12,7 @@ enum { THREADS = 2, ASKED = 7 };
 
 #ifdef GP_TEST_SIMT
 #define DEVICE GP_DEVICE_CUDA
+#include "tests/simt/nccl_standin.h"
 #else
 #define DEVICE GP_DEVICE_CPU
 #endif
@@ -89,7 +90,7 @@ static gp_engine_plan plan_of(const gp_engine_options *options, uint64_t bytes) 
     gp_status status = {0};
     REQUIRE(gp_plan_engine(options, bytes, &plan, &status), "%s", status.message);
     CHECK(plan.total == plan.weights + plan.converted + plan.kv_cache + plan.requests_bytes +
-                            plan.sessions_bytes + plan.stage + plan.workspace + plan.others,
+                            plan.sessions_bytes + plan.stage + plan.workspace + plan.sums + plan.others,
           "the lines do not add up to %llu", (unsigned long long)plan.total);
     return plan;
 }
@@ -348,11 +349,15 @@ static void test_impossible(const char *model) {
 
 int main(int count, char **arguments) {
     REQUIRE(count == 2, "usage: test_plan MODEL");
+#ifdef GP_TEST_SIMT
+    find_nccl_in(GP_NCCL_FOLDERS "/nccl-standin", arguments);
+    setenv("GEOPIXEL_SIMT_DEVICES", "3", 1);
+#endif
     const char *model = arguments[1];
     state = fresh_seed();
     gp_backend *cpu = NULL, cuda = gp_cuda_sizes();
     if (DEVICE == GP_DEVICE_CUDA) {
-        for (int i = 0; i < 3; i++) test_engine(model, NULL, 1);
+        for (int ranks = 1; ranks <= 3; ranks++) test_engine(model, NULL, ranks);
         return check_done();
     }
     REQUIRE(gp_replica_open_backend(GP_DEVICE_CPU, 1, 0, 1, &cpu, NULL), "no CPU backend");
