@@ -490,7 +490,8 @@ typedef struct gp_ops {
      * Makes the backend one of `size` ranks; blocks until all have come, or `abort` of one that has. `most`:
      * elements of the largest all-reduce. Closed by its `destroy`, before the backend. Fails where ranks of
      * this kind cannot meet. `*communicator` is stored, for an atomic load by another thread, as soon as that
-     * may abort it, and NULL before a join that fails returns, by when an abort that ended it is done.
+     * may abort it. Where it is stored it is to be destroyed, once no other thread aborts it any more, also
+     * after a join that failed; where it is not, it stays as it was.
      */
     bool (*join)(gp_backend *backend, const gp_communicator_id *id, int rank, int size, size_t most,
                  gp_communicator **communicator, gp_status *status);

@@ -15,6 +15,7 @@ static int64_t positions_most(const gp_run *run);
 static void compute(const gp_run *run, const gp_batch_buffers *buffers, int rows, int positions);
 static bool record(const gp_run *run, const gp_batch_buffers *buffers, shape s, gp_status *status);
 static bool forget_moved(const gp_run *run, gp_status *status);
+static bool record_sizes(const gp_run *run, gp_status *status);
 
 bool gp_decode_step(const gp_run *run, const gp_step *step, const gp_page_table *const *tables, int count,
                     int positions, gp_batch_buffers *buffers, gp_status *status) {
@@ -37,11 +38,19 @@ bool gp_decode_step(const gp_run *run, const gp_step *step, const gp_page_table 
 
 bool gp_decode_record_all(const gp_run *run, gp_status *status) {
     gp_backend *backend = run->model->backend;
-    const gp_step nobody = {0};
-    gp_batch_buffers buffers;
     if (backend->ops->record == NULL) return true;
     if (!forget_moved(run, status)) return false;
-    if (run->ranks != NULL) gp_ranks_record(run->ranks);
+    if (run->ranks == NULL) return record_sizes(run, status) && backend->ops->finish(backend, status);
+    gp_ranks_record(run->ranks);
+    if (record_sizes(run, status)) return gp_ranks_wait(run->ranks, status);
+    gp_ranks_give_up(run->ranks); /* who compute the next size with the leader */
+    return false;
+}
+
+static bool record_sizes(const gp_run *run, gp_status *status) {
+    gp_backend *backend = run->model->backend;
+    const gp_step nobody = {0};
+    gp_batch_buffers buffers;
     for (int rows = 0; rows < run->reserve->requests;) {
         shape s = shape_for(run, rows + 1, 1);
         rows = s.rows;
@@ -53,7 +62,7 @@ bool gp_decode_record_all(const gp_run *run, gp_status *status) {
             if (!record(run, &buffers, s, status)) return false;
         }
     }
-    return run->ranks != NULL ? gp_ranks_wait(run->ranks, status) : backend->ops->finish(backend, status);
+    return true;
 }
 
 bool gp_decode_forget(const gp_run *run, gp_status *status) {

@@ -45,7 +45,7 @@ typedef struct server {
     bool started;
 
     /* Guarded by the engine's mutex. */
-    enum { SERVER_OPENS, SERVER_FAILED, SERVER_SERVES } state;
+    enum { SERVER_OPENS, SERVER_FAILED, SERVER_SERVES, SERVER_ENDS } state;
     gp_status status; /* why it failed */
     int sessions;     /* open */
 } server;
@@ -199,7 +199,7 @@ static void finish_request(gp_request *request, gp_event_type final) {
     pthread_mutex_unlock(&request->mutex);
 }
 
-/** A running request had its final event; the engine's thread, without the mutex. */
+/** A request had its final event; on an engine's thread, without the mutex. */
 static void request_ended(void *user, void *owner, gp_event_type final) {
     gp_engine *engine = user;
     gp_request *request = owner;
@@ -207,6 +207,7 @@ static void request_ended(void *user, void *owner, gp_event_type final) {
     pthread_mutex_lock(&engine->mutex);
     if (session != NULL) session->requests--;
     forget_request(request);
+    pthread_cond_broadcast(&engine->changed); /* another's session may wait for that to be closed */
     pthread_mutex_unlock(&engine->mutex);
     finish_request(request, final);
 }
@@ -239,15 +240,29 @@ static void drop_cancelled(gp_engine *engine) {
     pthread_mutex_lock(&engine->mutex);
 }
 
-/** The first queued request that the server may run, taken out of the queue; NULL: none. The mutex is held.
+/** Whether the server's replica has all its ranks; whatever it runs fails else. The mutex is held. */
+static bool is_whole(const server *own) {
+    return own->state == SERVER_SERVES &&
+           (own->replica.ranks == NULL || gp_ranks_check(own->replica.ranks, NULL));
+}
+
+static bool one_is_whole(const gp_engine *engine) {
+    for (int i = 0; i < engine->server_count; i++)
+        if (is_whole(&engine->servers[i])) return true;
+    return false;
+}
+
+/** The first queued request that the server may run, taken out of the queue; NULL: none. One that has lost a
+ * rank would fail all faster than others answer: it leaves them what is not its sessions'. The mutex is held.
  */
 static gp_request *next_request(server *own) {
     gp_engine *engine = own->engine;
+    const bool leaves = engine->first != NULL && !is_whole(own) && one_is_whole(engine);
     gp_request **link = &engine->first, *before = NULL;
     for (; *link != NULL; before = *link, link = &(*link)->next) {
         gp_request *request = *link;
         const gp_session *session = request->question.options.session;
-        if (session != NULL && session->server != own) continue;
+        if (session != NULL ? session->server != own : leaves) continue;
         *link = request->next;
         if (engine->last == request) engine->last = before;
         return request;
@@ -308,6 +323,7 @@ static void *serve(void *argument) {
     own->status = status;
     pthread_cond_broadcast(&engine->changed);
     if (open) run_requests(own);
+    if (open) own->state = SERVER_ENDS; /* others look at its ranks no more */
     pthread_mutex_unlock(&engine->mutex);
     if (open) gp_replica_close(&own->replica);
     return NULL;
@@ -326,8 +342,11 @@ gp_session *gp_session_open(gp_engine *engine, const gp_image *image, gp_status 
     session->image = *image;
     pthread_mutex_lock(&engine->mutex);
     session->server = &engine->servers[0];
-    for (int i = 1; i < engine->server_count; i++) /* where the fewest are */
-        if (engine->servers[i].sessions < session->server->sessions) session->server = &engine->servers[i];
+    for (int i = 1; i < engine->server_count; i++) { /* where the fewest are, of those that can answer */
+        server *other = &engine->servers[i], *best = session->server;
+        const bool whole = is_whole(other);
+        if (whole != is_whole(best) ? whole : other->sessions < best->sessions) session->server = other;
+    }
     bool lent = gp_scheduler_lend(&session->server->replica.scheduler, &session->keep, status);
     if (lent) session->server->sessions++;
     pthread_mutex_unlock(&engine->mutex);

@@ -79,7 +79,8 @@ typedef struct gp_engine_options {
     gp_device device;
     int threads;  /* CPU threads to compute with; 0: as many as this process may run on */
     int replicas; /* copies of the model, each on a GPU of its own or with a share of the threads, which take
-                   * requests from one queue; 0: one. What is said of memory and of requests is each one's */
+                   * requests from one queue; 0: one. What is said of memory and of requests is each one's.
+                   * One that has lost a rank fails its sessions' requests and leaves others to the rest */
     int ranks; /* devices that each replica is spread over (tensor parallelism): every one has a part of the
                 * language model and of its keys and values; 0: one */
     int requests; /* that a replica runs at the same time, at most GP_REQUESTS_MOST; 0: one after the other */

@@ -22,12 +22,13 @@ bool gp_plan_engine(const gp_engine_options *options, uint64_t bytes, gp_engine_
     gp_backend *backend = NULL, sizes = gp_cuda_sizes();
     const bool cuda = options->device == GP_DEVICE_CUDA;
     const gp_split split = {0, options->ranks > 1 ? options->ranks : 1}; /* no other rank has more */
+    const int replicas = options->replicas > 1 ? options->replicas : 1;
     *plan = (gp_engine_plan){0};
     bool done = gp_reserve_check(options, status);
     if (done && options->limits.width == 0)
         done = gp_fail(status, "limits: a picture's width and height are missing");
-    done =
-        done && (cuda || gp_replica_open_backend(options->device, options->threads, 0, 1, &backend, status));
+    done = done && (cuda || gp_replica_open_backend(options->device, options->threads, 0,
+                                                    replicas * split.size, &backend, status));
     const gp_backend *planned = cuda ? &sizes : backend;
     done = done &&
            gp_plan_open_model(options->model, options->dummy_weights, cuda ? &sizes : backend, split, &model,

@@ -15,20 +15,27 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static gp_group met;
 static enum { NOT_MET, MET, LENT, LOST } state;
 
-static bool check_size(const gp_launch *launch, int ranks, gp_status *status) {
-    return launch->size == ranks ||
-           gp_fail(status,
-                   "the launcher started %d processes, and the model is to be spread over %d devices: it is "
-                   "one process a device",
-                   launch->size, ranks);
+/** Whether processes that were started so can serve such an engine. */
+static bool check_options(const gp_launch *launch, const gp_engine_options *options, gp_status *status) {
+    if (launch->size != options->ranks)
+        return gp_fail(status,
+                       "the launcher started %d processes, and the model is to be spread over %d devices: it "
+                       "is one process a device",
+                       launch->size, options->ranks);
+    if (options->replicas > 1)
+        return gp_fail(status, "%d replicas: processes that a launcher started together have one",
+                       options->replicas);
+    return options->device == GP_DEVICE_CUDA ||
+           gp_fail(status, "processes that a launcher started together compute on GPUs; on a CPU, ranks are "
+                           "threads of one process");
 }
 
-static bool borrow(int ranks, gp_group **group, gp_status *status) {
+static bool borrow(const gp_engine_options *options, gp_group **group, gp_status *status) {
     gp_launch launch;
     *group = NULL;
     if (!gp_launch_read(&launch, status)) return false;
     if (launch.size == 1) return true;
-    if (!check_size(&launch, ranks, status)) return false;
+    if (!check_options(&launch, options, status)) return false;
     if (launch.rank != 0)
         return gp_fail(status, "this process is rank %d of %d: rank 0's opens engines, the others serve",
                        launch.rank, launch.size);
@@ -41,9 +48,9 @@ static bool borrow(int ranks, gp_group **group, gp_status *status) {
     return true;
 }
 
-bool gp_processes_borrow(int ranks, gp_group **group, gp_status *status) {
+bool gp_processes_borrow(const gp_engine_options *options, gp_group **group, gp_status *status) {
     pthread_mutex_lock(&mutex);
-    bool done = borrow(ranks, group, status);
+    bool done = borrow(options, group, status);
     pthread_mutex_unlock(&mutex);
     return done;
 }
@@ -63,9 +70,9 @@ int gp_processes_device(void) {
 }
 
 /** The leader meets the others before it does anything else, so that they end when it does. */
-static bool meet(int ranks, gp_status *status) {
+static bool meet(const gp_engine_options *options, gp_status *status) {
     gp_group *group = NULL;
-    if (!gp_processes_borrow(ranks, &group, status)) return false;
+    if (!gp_processes_borrow(options, &group, status)) return false;
     gp_processes_give_back(true);
     return true;
 }
@@ -79,9 +86,9 @@ bool gp_serve_rank(const gp_engine_options *options, bool *served, gp_status *st
     if (options->ranks <= 1) return true;
     if (!gp_launch_read(&launch, status)) return false;
     if (launch.size == 1) return true;
-    if (launch.rank == 0) return meet(options->ranks, status);
+    if (launch.rank == 0) return meet(options, status);
     *served = true;
-    if (!check_size(&launch, options->ranks, status) ||
+    if (!check_options(&launch, options, status) ||
         !gp_rendezvous(&launch, GP_RENDEZVOUS_SECONDS, &group, status))
         return false;
     bool done = serve(options, &group, status);

@@ -9,11 +9,12 @@
 #include "runtime/rendezvous.h"
 
 /**
- * The leader's group of `ranks` processes, which the first call meets; lent until gp_processes_give_back.
- * `*group` is NULL where no launcher started several. Fails where it started another number, where it is lent
- * already, where a rank is gone, and in a worker's process.
+ * The leader's group of options->ranks processes, which the first call meets; lent until
+ * gp_processes_give_back. `*group` is NULL where no launcher started several. Fails where it started another
+ * number, where processes cannot serve such an engine, where the group is lent already, where a rank is gone,
+ * and in a worker's process.
  */
-bool gp_processes_borrow(int ranks, gp_group **group, gp_status *status);
+bool gp_processes_borrow(const gp_engine_options *options, gp_group **group, gp_status *status);
 
 /** `whole`: all ranks are there and wait for the next engine. */
 void gp_processes_give_back(bool whole);

@@ -14,9 +14,13 @@
 typedef struct worker_thread {
     gp_engine_options engine; /* what the worker reads of it while it opens */
     gp_worker_options options;
+    gp_status status; /* why it gave up, where it was the first (gp_ranks.failed) */
     pthread_t thread;
     bool started;
 } worker_thread;
+
+/* What is lost where all ranks are there, but cannot work together any more. */
+enum { GROUP = -1 };
 
 struct gp_ranks {
     int size;
@@ -24,7 +28,8 @@ struct gp_ranks {
     gp_channel *channels;   /* [size], to each worker; 0 is none. The group's where there is one */
     worker_thread *workers; /* [size] threads; 0 is none */
     gp_watch *watch;
-    atomic_int lost; /* a rank whose channel has ended; 0: none */
+    atomic_int lost;   /* a rank whose channel has ended, or GROUP; 0: none */
+    atomic_int failed; /* the thread that gave up first; 0: none */
     _Atomic(gp_communicator *) communicator;
     atomic_bool joining; /* the communicator is about to be there */
     bool joined;         /* all ranks are in the group, and owe no answer */
@@ -42,7 +47,7 @@ static void worker_gone(void *user, int which);
 static void *run_worker(void *argument);
 static void tell(gp_ranks *ranks, uint32_t order, const void *data, size_t bytes);
 static bool hear_all(gp_ranks *ranks, gp_status *status);
-static void lose(gp_ranks *ranks, int rank);
+static void lose(gp_ranks *ranks, int which);
 static void tell_pass(gp_ranks *ranks, uint32_t order, const int32_t *head, const int32_t *finals,
                       const gp_sequence *sequences, const gp_page_table *const *tables);
 
@@ -53,7 +58,7 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
     gp_ranks *own = gp_allocate_zeroed(1, sizeof *own);
     if (own == NULL) return gp_fail(status, "no memory for %d ranks", size);
     own->size = size;
-    bool done = gp_processes_borrow(size, &own->group, status) &&
+    bool done = gp_processes_borrow(options, &own->group, status) &&
                 (own->group != NULL ? open_in_processes(own, options, status)
                                     : start_threads(own, options, replica, status));
     done = done && gp_watch_start(&own->watch, own->channels + 1, size - 1, worker_gone, own, status);
@@ -65,13 +70,6 @@ bool gp_ranks_start(const gp_engine_options *options, int replica, gp_ranks **ra
 static bool open_in_processes(gp_ranks *ranks, const gp_engine_options *options, gp_status *status) {
     const gp_open_order order = {options->requests, options->cache_tokens, options->limits};
     ranks->channels = ranks->group->channels;
-    if (options->replicas > 1)
-        return gp_fail(status, "%d replicas: processes that a launcher started together have one",
-                       options->replicas);
-    if (options->device != GP_DEVICE_CUDA)
-        return gp_fail(status,
-                       "processes that a launcher started together compute on GPUs; on a CPU, ranks are "
-                       "threads of one process");
     tell(ranks, GP_ORDER_OPEN, &order, sizeof order);
     return gp_ranks_check(ranks, status);
 }
@@ -106,17 +104,18 @@ static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *opt
                                           .size = ranks->size,
                                           .device = replica * ranks->size + rank,
                                           .device_count = replicas * ranks->size,
-                                          .channel = ends[1]};
+                                          .channel = ends[1],
+                                          .failed = &ranks->failed};
     int error = pthread_create(&worker->thread, NULL, run_worker, worker);
     worker->started = error == 0;
     if (error != 0) gp_channel_close(&ends[1]);
     return error == 0 || gp_fail(status, "cannot start rank %d's thread: %s", rank, strerror(error));
 }
 
-/** What goes wrong at its opening the worker has told the leader; later, its end tells. */
+/** What goes wrong at its opening the worker has told the leader; later, gp_ranks.failed tells. */
 static void *run_worker(void *argument) {
     worker_thread *worker = argument;
-    gp_worker_serve(&worker->options, NULL);
+    gp_worker_serve(&worker->options, &worker->status);
     gp_channel_close(&worker->options.channel);
     return NULL;
 }
@@ -137,8 +136,8 @@ bool gp_ranks_join(gp_ranks *ranks, gp_model *model, int requests, gp_status *st
     ranks->words = gp_allocate(longest_pass(language, requests) * sizeof *ranks->words);
     if (ranks->words == NULL) return gp_fail(status, "no memory for orders to %d ranks", ranks->size);
     if (!hear_all(ranks, status) || !backend->ops->communicator_id(&order.id, status)) return false;
-    atomic_store(&ranks->joining, true);
     tell(ranks, GP_ORDER_JOIN, &order, sizeof order);
+    atomic_store(&ranks->joining, true); /* not before: who loses a rank waits from here on for the join */
     ranks->backend = backend;
     bool joined = gp_ranks_check(ranks, status) &&
                   backend->ops->join(backend, &order.id, 0, ranks->size, (size_t)order.most,
@@ -175,6 +174,8 @@ void gp_ranks_close(gp_ranks *ranks) {
             gp_channel_close(&ranks->channels[rank]);
         gp_free(ranks->channels);
     }
+    for (int rank = 1; ranks->workers != NULL && rank < ranks->size; rank++)
+        gp_status_clear(&ranks->workers[rank].status);
     gp_free(ranks->workers);
     gp_free(ranks->answer.data);
     gp_free(ranks->words);
@@ -182,9 +183,9 @@ void gp_ranks_close(gp_ranks *ranks) {
 }
 
 /** From the watch's thread, or the leader's. */
-static void lose(gp_ranks *ranks, int rank) {
+static void lose(gp_ranks *ranks, int which) {
     int none = 0;
-    if (!atomic_compare_exchange_strong(&ranks->lost, &none, rank)) return;
+    if (!atomic_compare_exchange_strong(&ranks->lost, &none, which)) return;
     gp_communicator *communicator = gp_communicator_when_joined(&ranks->communicator, &ranks->joining);
     if (communicator != NULL) communicator->ops->abort(communicator);
     for (int other = 1; other < ranks->size; other++) gp_channel_shutdown(&ranks->channels[other]);
@@ -194,10 +195,27 @@ static void worker_gone(void *user, int which) {
     lose(user, which + 1);
 }
 
-bool gp_ranks_check(const gp_ranks *ranks, gp_status *status) {
-    int lost = atomic_load(&ranks->lost);
-    return lost == 0 ||
-           gp_fail(status, "rank %d of %d has ended; the others cannot go on without it", lost, ranks->size);
+/** A group that has failed is lost: processes would wait in it for the leader. */
+bool gp_ranks_check(gp_ranks *ranks, gp_status *status) {
+    gp_communicator *communicator = atomic_load(&ranks->communicator);
+    gp_status failure = {0};
+    bool works = communicator == NULL || communicator->ops->check(communicator, &failure);
+    int lost = atomic_load(&ranks->lost), failed = atomic_load(&ranks->failed);
+    if (!works && lost == 0) lose(ranks, GROUP);
+    if (failed > 0 && (lost != 0 || !works))
+        gp_fail(status, "rank %d of %d: %s", failed, ranks->size, ranks->workers[failed].status.message);
+    else if (lost > 0)
+        gp_fail(status, "rank %d of %d has ended; the others cannot go on without it", lost, ranks->size);
+    else if (!works)
+        gp_fail(status, "%s", gp_failed(&failure) ? failure.message : "out of memory");
+    else if (lost != 0)
+        gp_fail(status, "the %d ranks are out of step", ranks->size);
+    gp_status_clear(&failure);
+    return works && lost == 0;
+}
+
+void gp_ranks_give_up(gp_ranks *ranks) {
+    lose(ranks, GROUP);
 }
 
 /* ---- orders ---- */
@@ -244,11 +262,12 @@ void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to) {
 }
 
 bool gp_ranks_wait(gp_ranks *ranks, gp_status *status) {
-    gp_communicator *communicator = atomic_load(&ranks->communicator);
     tell(ranks, GP_ORDER_WAIT, NULL, 0);
     bool done = ranks->backend->ops->finish(ranks->backend, status);
-    done = hear_all(ranks, done ? status : NULL) && done;
-    return done && communicator->ops->check(communicator, status);
+    /* Processes whose leader failed in the group wait there for it; threads were ended with it, and say why.
+     */
+    if (ranks->group != NULL) done = gp_ranks_check(ranks, done ? status : NULL) && done;
+    return hear_all(ranks, done ? status : NULL) && done;
 }
 
 void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *language,

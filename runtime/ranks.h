@@ -41,8 +41,12 @@ int gp_ranks_device(const gp_ranks *ranks, int replica);
 /** Ends the workers and waits for them. NULL is allowed. */
 void gp_ranks_close(gp_ranks *ranks);
 
-/** Whether all ranks are there; fails naming one that is not, from then on for ever. */
-bool gp_ranks_check(const gp_ranks *ranks, gp_status *status);
+/** Whether all ranks are there and their group works; fails with what does not, from then on for ever.
+ * From any thread. */
+bool gp_ranks_check(gp_ranks *ranks, gp_status *status);
+
+/** The leader cannot do its part of what it has told: nobody waits for it any more. */
+void gp_ranks_give_up(gp_ranks *ranks);
 
 /** Makes every worker's stage arena hold so many bytes. */
 bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status);

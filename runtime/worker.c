@@ -97,11 +97,23 @@ static void leader_gone(void *user, int which) {
 /** An order that is not answered could not be carried out: the others, who are in its collective operations
  * already, shall not wait. */
 static bool give_up(worker *w, gp_status *status) {
-    leader_gone(w, 0);
+    const gp_worker_options *o = w->options;
+    int none = 0;
     if (!gp_failed(status))
         gp_fail(status, "an order of kind %u and %zu bytes makes no sense here", w->order.kind,
                 w->order.bytes);
+    if (o->failed != NULL && gp_failed(status) && !atomic_load(&w->gone))
+        atomic_compare_exchange_strong(o->failed, &none, o->rank);
+    leader_gone(w, 0);
     return false;
+}
+
+/** Whether all went well so far that the others count on: who waits for a rank whose device has failed, or
+ * whose group has, waits for ever, and says nothing until then. */
+static bool is_well(worker *w, gp_status *status) {
+    if (wait_for_device(w, status)) return true;
+    if (!atomic_load(&w->gone)) return false;
+    return gp_fail(status, "rank 0, which leads, has ended");
 }
 
 /** Does what w->order says. False where it cannot go on: the leader is gone or says what makes no sense. */
@@ -124,23 +136,23 @@ static bool obey(worker *w, gp_status *status) {
         done = use_pages(w, words[0], &failure);
         break;
     case GP_ORDER_COPY_PAGE:
-        if (w->order.bytes != sizeof words) break;
+        if (w->order.bytes != sizeof words) return give_up(w, status);
         memcpy(words, w->order.data, sizeof words);
         if (words[0] < 0 || words[1] < 0 || words[0] >= w->cache.page_count ||
             words[1] >= w->cache.page_count)
-            break;
+            return give_up(w, status);
         gp_kv_cache_copy_page(&w->cache, words[0], words[1]);
         return true;
     case GP_ORDER_PASS:
-        return run_pass(w, status) || give_up(w, status);
+        return (run_pass(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_STEP:
-        return run_step(w, status) || give_up(w, status);
+        return (run_step(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_LOOK:
-        return look(w, status) || give_up(w, status);
+        return (look(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_GROUND:
-        return ground(w, status) || give_up(w, status);
+        return (ground(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_RECORD:
-        return gp_decode_record_all(&w->run, status) || give_up(w, status);
+        return (gp_decode_record_all(&w->run, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_WAIT:
         done = wait_for_device(w, &failure);
         break;

@@ -5,11 +5,14 @@
 #include "runtime/channel.h"
 #include "runtime/geopixel.h"
 
+#include <stdatomic.h>
+
 typedef struct gp_worker_options {
     const gp_engine_options *engine;
     int rank, size;
     int device, device_count; /* as for gp_replica_open_backend */
     gp_channel channel;       /* to the leader, not owned */
+    atomic_int *failed;       /* NULL, or 0 until a rank gives up, whose status says why then: its rank */
 } gp_worker_options;
 
 /** Returns true after the leader's orderly end; false where something failed or the leader is gone. */

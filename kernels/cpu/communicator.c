@@ -120,16 +120,15 @@ bool gp_cpu_join(gp_backend *backend, const gp_communicator_id *id, int rank, in
     }
     bool fits = g->size == size && g->joined < size;
     if (fits) g->joined++;
+    int others = g->size;
     pthread_mutex_unlock(&g->mutex);
     if (!fits) {
         gp_free(own);
-        return gp_fail(status, "rank %d of %d cannot join a group of %d ranks", rank, size, g->size);
+        return gp_fail(status, "rank %d of %d cannot join a group of %d ranks", rank, size, others);
     }
     *own = (cpu_communicator){{&operations, rank, size, 0}, g};
     __atomic_store_n(communicator, &own->base, __ATOMIC_RELEASE);
     if (meet(g)) return true;
-    __atomic_store_n(communicator, NULL, __ATOMIC_RELEASE);
-    operations.destroy(&own->base);
     return gp_fail(status, "the group of %d ranks was ended before rank %d had joined", size, rank);
 }
 

@@ -306,7 +306,6 @@ bool meet(Communicator &own, const gp_communicator_id *id, gp_communicator **com
     __atomic_store_n(communicator, &own.base, __ATOMIC_RELEASE);
     give(own);
     if (check(&own.base, status)) return true;
-    __atomic_store_n(communicator, nullptr, __ATOMIC_RELEASE);
     return gp_fail_more(status, " before rank %d had joined", rank);
 }
 
@@ -338,9 +337,9 @@ bool join(gp_backend *backend, const gp_communicator_id *id, int rank, int size,
     own->workspace = static_cast<float *>(backend->ops->allocate(backend, bytes));
     bool done = own->workspace != nullptr || gp_fail(status, "rank %d of %d: no %zu bytes on %s to sum in",
                                                      rank, size, bytes, backend->name);
-    done = done && enter_group(*own, id, status) && meet(*own, id, communicator, status);
-    if (!done) free_communicator(*own);
-    return done;
+    if (done && enter_group(*own, id, status)) return meet(*own, id, communicator, status);
+    free_communicator(*own);
+    return false;
 }
 
 } // namespace gp_cuda

@@ -92,12 +92,7 @@ static int play(const char *model, const char *part, const char *path) {
     return check_done();
 }
 
-static pid_t start(const char *model, const char *part, const char *path, int port, bool pauses) {
-    fflush(stdout);
-    pid_t child = fork();
-    REQUIRE(child >= 0, "no process");
-    if (child > 0) return child;
-    const bool worker = strcmp(part, "worker") == 0;
+static void pose_as(bool worker, int port) {
     char place[64];
     snprintf(place, sizeof place, "127.0.0.1:%d", port);
     setenv("OMPI_COMM_WORLD_RANK", worker ? "1" : "0", 1);
@@ -105,6 +100,41 @@ static pid_t start(const char *model, const char *part, const char *path, int po
     setenv("OMPI_COMM_WORLD_LOCAL_RANK", worker ? "1" : "0", 1);
     setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2", 1);
     setenv("GEOPIXEL_RENDEZVOUS", place, 1);
+}
+
+/** Engines that processes cannot serve are refused before anybody is waited for, in each of them. */
+static void test_refused(const char *model, int port) {
+    static const char *const words[] = {"2 replicas", "on a CPU, ranks are threads"};
+    for (int i = 0; i < 4; i++) {
+        gp_engine_options options = options_for(model, 2, false);
+        gp_status status = {0};
+        bool served;
+        if (i % 2 == 0) options.replicas = 2;
+        if (i % 2 == 1) options.device = GP_DEVICE_CPU;
+        pose_as(i >= 2, port);
+        CHECK(!gp_serve_rank(&options, &served, &status) && strstr(status.message, words[i % 2]) != NULL,
+              "said: %s", gp_status_message(&status));
+        gp_status_clear(&status);
+        if (i >= 2) continue;
+        CHECK(gp_engine_open(&options, &status) == NULL && strstr(status.message, words[i]) != NULL,
+              "said: %s", gp_status_message(&status));
+        gp_status_clear(&status);
+    }
+    static const char *const names[] = {"RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE"};
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "OMPI_COMM_WORLD_%s", names[i]);
+        unsetenv(name);
+    }
+    unsetenv("GEOPIXEL_RENDEZVOUS");
+}
+
+static pid_t start(const char *model, const char *part, const char *path, int port, bool pauses) {
+    fflush(stdout);
+    pid_t child = fork();
+    REQUIRE(child >= 0, "no process");
+    if (child > 0) return child;
+    pose_as(strcmp(part, "worker") == 0, port);
     if (pauses) setenv("TEST_PAUSE", "1", 1);
     execl("/proc/self/exe", "test_ranks_engine", model, part, path, (char *)NULL);
     _exit(99);
@@ -159,6 +189,7 @@ int main(int count, char **arguments) {
     const char *folder = scratch_folder();
     const int port = 20000 + (int)(fresh_seed() % 10000);
     gp_engine_options options = options_for(arguments[1], 2, false);
+    test_refused(arguments[1], port);
     answer_by(&options, &image, &two);
     for (int i = 0; i < 3; i++)
         test_processes(arguments[1], folder, port + i, i == 1 ? "worker" : i == 2 ? "leader" : NULL, &two);

@@ -68,6 +68,7 @@ int gp_command_bench(int count, char **arguments) {
                                                     .dummy_weights = b.dummy_weights,
                                                     .device = (gp_device)b.device,
                                                     .threads = (int)b.threads,
+                                                    .replicas = (int)b.replicas,
                                                     .ranks = (int)b.ranks},
                                &code)) {
         gp_interrupt_watch();

@@ -86,7 +86,7 @@ static void *run(void *argument) {
     if (r->joined) operate(r, backend, c);
     r->ended = !r->joined || !c->ops->check(c, &status);
     CHECK(!r->ended || strstr(status.message, "ended") != NULL, "said: %s", status.message);
-    if (r->joined) c->ops->destroy(c);
+    if (c != NULL) c->ops->destroy(c);
     gp_status_clear(&status);
     return NULL;
 }
@@ -167,6 +167,48 @@ static void test_abort(int size, int round) {
     free_all(ranks, size);
 }
 
+/* ---- a join that others end ---- */
+
+typedef struct joining {
+    gp_communicator_id id;
+    int rank;
+    gp_communicator *communicator;
+    bool joined;
+} joining;
+
+static void *join_two(void *argument) {
+    joining *j = argument;
+    gp_backend *backend = backends[j->rank];
+    backend->ops->enter(backend);
+    j->joined = backend->ops->join(backend, &j->id, j->rank, 2, 1, &j->communicator, NULL);
+    return NULL;
+}
+
+static void *watch_join(void *argument) {
+    joining *j = argument;
+    gp_communicator *c;
+    while ((c = __atomic_load_n(&j->communicator, __ATOMIC_ACQUIRE)) == NULL) usleep(10);
+    usleep((useconds_t)(j->rank * 20)); /* about when the join returns */
+    c->ops->abort(c);
+    return NULL;
+}
+
+/** Two watchers end a join: the second may do so when the join has failed already. */
+static void test_watched_join(void) {
+    joining ranks[2] = {{.rank = 0}, {.rank = 1}};
+    pthread_t threads[3];
+    REQUIRE(backends[0]->ops->communicator_id(&ranks[0].id, NULL), "no id");
+    ranks[1].id = ranks[0].id;
+    for (int i = 0; i < 3; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, i == 0 ? join_two : watch_join, &ranks[0]) == 0, "thread");
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    join_two(&ranks[1]); /* it comes too late */
+    for (int i = 0; i < 2; i++) {
+        CHECK(!ranks[i].joined, "rank %d joined a group that was ended", i);
+        if (ranks[i].communicator != NULL) ranks[i].communicator->ops->destroy(ranks[i].communicator);
+    }
+}
+
 static void test_refused(void) {
     gp_backend *backend = backends[0];
     gp_communicator *c = NULL;
@@ -227,6 +269,7 @@ int main(int count, char **arguments) {
             test_results(size, round);
             test_abort(size, round);
         }
+    for (int round = 0; most > 1 && round < 50; round++) test_watched_join();
     test_refused();
     for (int i = 0; i < most; i++) gp_backend_close(backends[i]);
 #ifdef GP_TEST_SIMT

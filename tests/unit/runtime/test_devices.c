@@ -2,9 +2,11 @@
  * test_devices MODEL: an engine on several devices, here shares of the CPU's threads. Replicas answer from
  * one queue with the bits of a single one; sessions stay where they began. Ranks give one rank's tokens, with
  * logits that differ by the rounding of sums alone, and the same bits in any company. What cannot be is
- * refused.
+ * refused. Where ranks are lost, nobody hangs, and who is whole answers.
  */
 #include "tests/unit/runtime/asking.h"
+
+#include <pthread.h>
 
 enum { QUESTIONS = 9, TOGETHER = 24 };
 
@@ -197,6 +199,133 @@ static void test_closing(const char *model, const gp_image *images) {
     for (int i = 0; i < CROWD; i++) gp_request_release(requests[i]);
 }
 
+/* ---- what is lost ---- */
+
+static void end_group(const gp_engine *engine) {
+    gp_communicator *communicator = gp_engine_model(engine)->language.communicator;
+    communicator->ops->abort(communicator);
+}
+
+/** One of two replicas has lost its group: its session is told, whatever else is asked the other answers, and
+ * new sessions are that one's. */
+static void test_lost_replica(const char *model, const gp_image *images) {
+    static heard whole[QUESTIONS], answers[TOGETHER], lost;
+    gp_request *requests[TOGETHER];
+    gp_engine *engine = open_with(
+        &(gp_engine_options){.model = model, .threads = 2, .ranks = 2, .replicas = 2, .requests = 3});
+    gp_session *first = gp_session_open(engine, &images[0], NULL);
+    for (int i = 0; i < QUESTIONS; i++) ask(engine, question(i, images), &whole[i]);
+    end_group(engine);
+    for (int i = 0; i < TOGETHER; i++)
+        requests[i] = submit(engine, question(i % QUESTIONS, images), &answers[i]);
+    for (int i = 0; i < TOGETHER; i++) {
+        gp_request_release(requests[i]);
+        CHECK(answers[i].finals == 1 && same_answer(&answers[i], &whole[i % QUESTIONS]),
+              "beside a lost replica, request %d: \"%s\" %s", i, answers[i].text, answers[i].error);
+    }
+    gp_request_options asked = question(0, images);
+    asked.session = first;
+    ask(engine, asked, &lost);
+    CHECK(lost.final == GP_EVENT_ERROR && strstr(lost.error, "2 ranks") != NULL,
+          "a session of a lost replica: %s", lost.error);
+    for (int i = 0; i < 2; i++) {
+        memset(&lost, 0, sizeof lost);
+        asked.session = gp_session_open(engine, &images[0], NULL);
+        ask(engine, asked, &lost);
+        CHECK(same_answer(&lost, &whole[0]), "a session beside a lost replica: \"%s\" %s", lost.text,
+              lost.error);
+        if (i == 1) gp_session_close(asked.session); /* the other stays open: there are more sessions here */
+        if (i == 0) first = (gp_session_close(first), asked.session);
+    }
+    gp_session_close(first);
+    gp_engine_close(engine);
+}
+
+typedef struct ending {
+    gp_engine *engine;
+    heard all;
+} ending;
+
+static void end_in_answer(void *user, const gp_event *event) {
+    ending *own = user;
+    hear(&own->all, event);
+    if (event->type == GP_EVENT_TEXT && own->all.texts == 1) end_group(own->engine);
+}
+
+/** The group ends in the middle of an answer: no text of undefined numbers follows, and nobody is answered
+ * any more. */
+static void test_lost_group(const char *model, const gp_image *images) {
+    static ending own;
+    static heard later;
+    gp_request_options asked = question(1, images);
+    own.engine = open_with(&(gp_engine_options){.model = model, .threads = 2, .ranks = 3});
+    asked.on_event = end_in_answer;
+    asked.user = &own;
+    gp_request_release(gp_submit(own.engine, &asked, NULL));
+    CHECK(own.all.finals == 1 && own.all.final == GP_EVENT_ERROR && own.all.texts == 1 &&
+              strstr(own.all.error, "3 ranks was ended") != NULL,
+          "%zu texts, %d final events: %s", own.all.texts, own.all.finals, own.all.error);
+    ask(own.engine, question(0, images), &later);
+    CHECK(later.final == GP_EVENT_ERROR && later.texts == 0, "afterwards: \"%s\" %s", later.text,
+          later.error);
+    gp_engine_close(own.engine);
+}
+
+/* ---- sessions that close ---- */
+
+typedef struct gate {
+    _Atomic bool reached, open;
+} gate;
+
+/** Stays in the request's first event until the gate is open. */
+static void wait_at_gate(void *user, const gp_event *event) {
+    gate *own = user;
+    (void)event;
+    own->reached = true;
+    while (!own->open) usleep(500);
+}
+
+static void *close_it(void *session) {
+    gp_session_close(session);
+    return NULL;
+}
+
+static gp_request *submit_to(gp_engine *engine, gp_request_options options, gp_session *session, gate *at) {
+    gp_status status = {0};
+    options.session = session;
+    options.on_event = wait_at_gate;
+    options.user = at;
+    gp_request *request = gp_submit(engine, &options, &status);
+    REQUIRE(request != NULL, "%s", status.message);
+    return request;
+}
+
+/** A session closes while its last request, cancelled in the queue, gets its final event from the other
+ * replica's thread. */
+static void test_session_closed(const char *model, const gp_image *images) {
+    static gate busy, dropped, other;
+    pthread_t thread;
+    gp_engine *engine = open_with(&(gp_engine_options){.model = model, .threads = 2, .replicas = 2});
+    gp_session *session = gp_session_open(engine, &images[0], NULL);
+    gp_request *requests[3];
+    requests[0] = submit_to(engine, question(0, images), session, &busy);
+    while (!busy.reached) usleep(500);
+    requests[1] = submit_to(engine, question(0, images), session, &dropped);
+    gp_request_cancel(requests[1]);
+    other.open = true;
+    requests[2] = submit_to(engine, question(0, images), NULL, &other); /* wakes the other replica's thread */
+    while (!dropped.reached) usleep(500);
+    busy.open = true;
+    gp_request_wait(requests[0]);
+    usleep(20000); /* its thread sleeps now */
+    REQUIRE(pthread_create(&thread, NULL, close_it, session) == 0, "thread");
+    usleep(20000);
+    dropped.open = true;
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 3; i++) gp_request_release(requests[i]);
+    gp_engine_close(engine);
+}
+
 static void test_refused(const char *model) {
     gp_status status = {0};
     CHECK(gp_engine_open(&(gp_engine_options){.model = model, .replicas = 65}, &status) == NULL &&
@@ -221,6 +350,9 @@ int main(int count, char **arguments) {
     test_ranks(arguments[1], images, 2, 2);
     test_planned(arguments[1], images, 3);
     test_closing(arguments[1], images);
+    test_session_closed(arguments[1], images);
+    test_lost_replica(arguments[1], images);
+    test_lost_group(arguments[1], images);
     test_refused(arguments[1]);
     CHECK(gp_memory_observe().live_bytes == before, "%zu bytes are left behind",
           gp_memory_observe().live_bytes - before);
