@@ -19,7 +19,9 @@
  *  - input and output must not overlap, unless a comment says that they may;
  *  - nothing is allocated; scratch comes from the caller where a field says so;
  *  - operations may run asynchronously, in the order they were called, uploads, copies and releases among
- * them; host memory is the caller's again when a call returns; `finish` waits and tells errors.
+ * them; host memory is the caller's again when a call returns; `finish` waits and tells errors;
+ *  - that order holds within a lane. Those of two lanes may run at the same time, but where wait_for_lane
+ * orders them: what one writes, the other must not touch before.
  */
 #pragma once
 
@@ -35,6 +37,9 @@ typedef struct gp_backend gp_backend;
 
 /** Positions a page of the KV cache. Key blocks of every attention over pages end at multiples of it. */
 #define GP_PAGE_TOKENS 64
+
+/** Lanes: rows of operations that a backend may run beside each other. */
+enum { GP_LANES = 2 };
 
 /** Elements: the alignment of rows of operands, 16 bytes in bf16. */
 #define GP_OPERAND_ALIGNMENT 8
@@ -438,10 +443,15 @@ typedef struct gp_ops {
     /** Called by each thread that will drive the backend, before any other operation; not needed by the one
      * that opened it while that opens or enters no other. One thread at a time drives a backend. */
     void (*enter)(gp_backend *backend);
-    /** `bytes` of backend memory aligned to GP_ALIGNMENT; NULL when there is none. Free with release. */
+    /** Operations from now on are that lane's, 0 … GP_LANES − 1, in order among themselves; 0 at first. */
+    void (*use_lane)(gp_backend *backend, int lane);
+    /** The present lane's next operations come after everything that lane `lane` has been given until now. */
+    void (*wait_for_lane)(gp_backend *backend, int lane);
+    /** `bytes` of backend memory aligned to GP_ALIGNMENT; NULL when there is none. Free with release, which
+     * waits for all lanes. */
     void *(*allocate)(gp_backend *backend, size_t bytes);
     void (*release)(gp_backend *backend, void *memory);
-    /** Host to backend, backend to host; download waits for the operations before it. */
+    /** Host to backend, backend to host; download waits for the operations before it on its lane. */
     void (*upload)(gp_backend *backend, void *target, const void *host, size_t bytes);
     void (*download)(gp_backend *backend, void *host, const void *source, size_t bytes);
     /** Backend to backend. */
@@ -461,14 +471,14 @@ typedef struct gp_ops {
     bool (*place_random)(gp_backend *backend, gp_matrix *matrix, float scale, uint64_t seed);
     /** No more weights come, or none for a while: what placing them needed is freed. */
     void (*end_placing)(gp_backend *backend);
-    /** Waits for all operations; false with `status` set when one of them failed. */
+    /** Waits for all operations of all lanes; false with `status` set when one of them failed. */
     bool (*finish)(gp_backend *backend, gp_status *status);
     /**
-     * Recording, NULL on a backend that gains nothing by it. Operations between `record` and `recorded`, and
-     * no other function of the table, are not carried out but kept with their arguments, addresses among
-     * them; `replay` carries them out, like an operation, on what is in memory then. `recorded` gives NULL
-     * with `status` set when one of the calls failed. `forget` frees a recording (NULL is allowed) that was
-     * not replayed since the last `finish`.
+     * Recording, on lane 0, NULL on a backend that gains nothing by it. Operations between `record` and
+     * `recorded`, and no other function of the table, are not carried out but kept with their arguments,
+     * addresses among them; `replay` carries them out, like an operation, on what is in memory then.
+     * `recorded` gives NULL with `status` set when one of the calls failed. `forget` frees a recording (NULL
+     * is allowed) that was not replayed since the last `finish`.
      */
     void (*record)(gp_backend *backend);
     gp_recording *(*recorded)(gp_backend *backend, gp_status *status);

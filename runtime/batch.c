@@ -208,6 +208,7 @@ static void emit_text(gp_request_state *s, const char *text) {
 /** A token of the answer: its text to the caller, and whether the answer ends with it. */
 static void take_token(gp_request_state *s, int32_t id) {
     s->ids[s->id_count++] = id;
+    s->segs = s->segs || id == s->model->seg_token;
     if (id == s->model->config.language.eos_token_id) {
         end_text(s);
         return;

@@ -24,8 +24,15 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count);
 
 /**
- * Phase MASKS: the phrases of those whose text has just ended, up to run->groundings pictures through the
- * grounding encoder, and one pass of the mask decoder of up to GP_MASK_BATCH [SEG]s, the first answer's
- * before the second's. Who has all masks is over.
+ * Requests whose answer has a [SEG], phase DECODE or MASKS, without ranks: the pictures of the first that
+ * have no maps, up to run->groundings, are given to the grounding encoder on GP_LANE_GROUND, where it runs
+ * beside what comes after on the main lane.
+ */
+void gp_batch_ground(const gp_run *run, gp_request_state *const *requests, int count);
+
+/**
+ * Phase MASKS: the phrases of those whose text has just ended and, where their maps are known, one pass of
+ * the mask decoder of up to GP_MASK_BATCH [SEG]s, the first answer's before the second's. Who has all masks
+ * is over. With ranks, up to run->groundings pictures go through the grounding encoder first.
  */
 void gp_batch_draw(const gp_run *run, gp_request_state *const *requests, int count);

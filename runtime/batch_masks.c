@@ -12,9 +12,10 @@ typedef struct part {
 } part;
 
 static void end_text(gp_request_state *s);
+static void observe_view(gp_request_state *s);
 static void find_phrases(gp_request_state *s);
-static void ground(const gp_run *run, gp_request_state *const *requests, int count);
 static bool begin_masks(gp_request_state *s);
+static void wait_for_maps(const gp_run *run, const part *parts, int count);
 static void decode(const gp_run *run, const part *parts, int count, int masks);
 static void draw_mask(gp_request_state *s, const gp_mask_buffers *buffers, int in_batch, int index);
 
@@ -23,7 +24,7 @@ void gp_batch_draw(const gp_run *run, gp_request_state *const *requests, int cou
     int taken = 0, masks = 0;
     for (int i = 0; i < count; i++)
         if (!requests[i]->ended) end_text(requests[i]);
-    ground(run, requests, count);
+    if (run->ranks != NULL) gp_batch_ground(run, requests, count);
     for (int i = 0; i < count && masks < GP_MASK_BATCH; i++) {
         gp_request_state *s = requests[i];
         if (s->phase != GP_PHASE_MASKS || !s->keep->maps_known || !begin_masks(s)) continue;
@@ -31,10 +32,20 @@ void gp_batch_draw(const gp_run *run, gp_request_state *const *requests, int cou
         parts[taken] = (part){s, left < room ? left : room};
         masks += parts[taken++].masks;
     }
-    if (taken > 0) decode(run, parts, taken, masks);
+    if (taken == 0) return;
+    wait_for_maps(run, parts, taken);
+    decode(run, parts, taken, masks);
 }
 
 /* ---- texts ---- */
+
+/** A step of the grounding encoder while the text goes on, whose own progress the caller is told then. */
+static bool still_asked(void *user, int done, int total) {
+    const gp_request_state *s = user;
+    (void)done;
+    (void)total;
+    return !atomic_load(&s->question->cancelled);
+}
 
 static gp_grounding_picture picture_of(gp_request_state *s) {
     const gp_image *image = &s->options->image;
@@ -43,30 +54,23 @@ static gp_grounding_picture picture_of(gp_request_state *s) {
                                   .height = image->height,
                                   .stride = 3 * (size_t)image->width,
                                   .maps = &s->keep->seen.maps,
-                                  .step = gp_request_step,
+                                  .step = s->ended ? gp_request_step : still_asked,
                                   .user = s};
 }
 
 /** Without masks the grounding branch is not run, and the request is over: an observer sees its input alone.
- */
+ * Where it has run already, that is told now. */
 static void end_text(gp_request_state *s) {
-    gp_grounding_picture picture = picture_of(s);
-    gp_grounding_buffers buffers;
-    gp_arena measure = {0};
+    const int blocks = s->model->grounding.block_count;
     s->ended = true;
     gp_request_begin(s, GP_STAGE_GROUNDING);
     find_phrases(s);
-    if (s->seg_count > 0) return;
-    if (s->run->observer != NULL && !s->keep->maps_known) {
-        gp_grounding_layout(&s->model->grounding, s->backend, 1, picture.width, picture.height, &measure,
-                            &buffers);
-        if (!gp_run_use_stage(s->run, measure.peak, &s, 1)) return;
-        gp_grounding_layout(&s->model->grounding, s->backend, 1, picture.width, picture.height, s->run->stage,
-                            &buffers);
-        gp_grounding_view(&s->model->grounding, s->backend, &picture, &buffers, buffers.pixels,
-                          s->run->observer);
+    if (s->seg_count == 0) {
+        if (s->run->observer != NULL && !s->keep->maps_known) observe_view(s);
+        if (s->phase != GP_PHASE_OVER) gp_request_stop(s, GP_OUTCOME_DONE);
+    } else if (s->grounded && !gp_request_step(s, blocks, blocks)) {
+        gp_request_stop(s, GP_OUTCOME_CANCELLED);
     }
-    gp_request_stop(s, GP_OUTCOME_DONE);
 }
 
 /** The phrases of the whole text, with texts of their own. Out of memory, those that found room. */
@@ -97,35 +101,79 @@ static bool is_among(const gp_request_state *s, gp_request_state *const *request
     return false;
 }
 
-/** Maps of the first pictures that have none, or none any more: a session forgets them where one of its
- * requests fails. */
-static void ground(const gp_run *run, gp_request_state *const *requests, int count) {
+/**
+ * Room for so many pictures of up to width × height, on the lane that the encoder runs on, after everything
+ * that the main lane was given until now, the pictures' rows among it. False where the requests fail.
+ */
+static bool begin_grounding(const gp_run *run, int pictures, int width, int height,
+                            gp_request_state *const *requests, int count, gp_grounding_buffers *buffers) {
     const gp_grounding *grounding = &run->model->grounding;
     gp_backend *backend = run->model->backend;
+    gp_arena measure = {0}, *arena = run->ranks != NULL ? run->stage : run->ground_stage;
+    gp_status status = {0};
+    gp_grounding_layout(grounding, backend, pictures, width, height, &measure, buffers);
+    bool done = run->ranks != NULL ? gp_run_reserve_stage(run, measure.peak, &status)
+                                   : gp_arena_renew(arena, backend, measure.peak, &status);
+    if (!done) gp_requests_fail(requests, count, &status);
+    gp_status_clear(&status);
+    if (!done) return false;
+    gp_grounding_layout(grounding, backend, pictures, width, height, arena, buffers);
+    if (run->ranks != NULL) return true; /* their communicator is of one lane */
+    backend->ops->use_lane(backend, GP_LANE_GROUND);
+    backend->ops->wait_for_lane(backend, GP_LANE_MAIN);
+    return true;
+}
+
+static void end_grounding(const gp_run *run) {
+    run->model->backend->ops->use_lane(run->model->backend, GP_LANE_MAIN);
+}
+
+static void observe_view(gp_request_state *s) {
+    gp_grounding_picture picture = picture_of(s);
+    gp_grounding_buffers buffers;
+    if (!begin_grounding(s->run, s->run->groundings, picture.width, picture.height, &s, 1, &buffers)) return;
+    gp_grounding_view(&s->model->grounding, s->backend, &picture, &buffers, buffers.pixels, s->run->observer);
+    end_grounding(s->run);
+}
+
+/**
+ * Pictures that have no maps, or none any more: a session forgets them where one of its requests fails. A
+ * stage of its own, in a request whose text goes on, for its clock alone.
+ *
+ * What the lane works on stays as long as it does: the arena is its own and in order, and is released, where
+ * it grows, after all lanes; a picture's rows and maps are the keep's, which other requests get, and a
+ * session gives back, when those that had maps made are over; and nobody is over, cancelled or not, before
+ * all lanes were waited for.
+ */
+void gp_batch_ground(const gp_run *run, gp_request_state *const *requests, int count) {
     gp_request_state *taking[GP_REQUESTS_MOST];
     gp_grounding_picture pictures[GP_REQUESTS_MOST];
     gp_grounding_buffers buffers;
-    gp_arena measure = {0};
     int taken = 0, width = 0, height = 0;
     for (int i = 0; i < count && taken < run->groundings; i++) {
         gp_request_state *s = requests[i];
-        if (s->phase != GP_PHASE_MASKS || s->keep->maps_known || is_among(s, taking, taken)) continue;
+        if (s->phase == GP_PHASE_OVER || s->keep->maps_known || is_among(s, taking, taken)) continue;
         pictures[taken] = picture_of(s);
         if (pictures[taken].width > width) width = pictures[taken].width;
         if (pictures[taken].height > height) height = pictures[taken].height;
         if (s->current != GP_STAGE_GROUNDING) gp_request_begin(s, GP_STAGE_GROUNDING);
         taking[taken++] = s;
     }
-    if (taken == 0) return;
-    gp_grounding_layout(grounding, backend, run->groundings, width, height, &measure, &buffers);
-    if (!gp_run_use_stage(run, measure.peak, taking, taken)) return;
-    gp_grounding_layout(grounding, backend, run->groundings, width, height, run->stage, &buffers);
+    if (taken == 0 || !begin_grounding(run, run->groundings, width, height, taking, taken, &buffers)) return;
     if (run->ranks != NULL) gp_ranks_ground(run->ranks, taken, width, height);
-    gp_grounding_encode(grounding, backend, pictures, taken, &buffers, run->observer);
+    gp_grounding_encode(&run->model->grounding, run->model->backend, pictures, taken, &buffers,
+                        run->observer);
+    end_grounding(run);
     if (!gp_run_ranks_there(run, taking, taken)) return;
     for (int i = 0; i < taken; i++) {
-        taking[i]->keep->maps_known = pictures[i].encoded;
-        if (!pictures[i].encoded) gp_request_stop(taking[i], GP_OUTCOME_CANCELLED);
+        gp_request_state *s = taking[i];
+        s->keep->maps_known = pictures[i].encoded;
+        s->keep->maps_under_way = run->ranks == NULL;
+        s->grounded = !s->ended;
+        if (!pictures[i].encoded)
+            gp_request_stop(s, GP_OUTCOME_CANCELLED);
+        else if (!s->ended)
+            gp_request_begin(s, GP_STAGE_DECODE);
     }
 }
 
@@ -142,6 +190,17 @@ static bool begin_masks(gp_request_state *s) {
         gp_mask_picture_open(&s->mask, 4 * s->model->masks.grid, image->width, image->height, &s->status);
     if (!done) gp_request_stop(s, GP_OUTCOME_FAILED);
     return done;
+}
+
+/** The main lane's next operations read the maps of these. */
+static void wait_for_maps(const gp_run *run, const part *parts, int count) {
+    bool under_way = false;
+    for (int i = 0; i < count; i++) {
+        gp_keep *keep = parts[i].request->keep;
+        under_way = under_way || keep->maps_under_way;
+        keep->maps_under_way = false;
+    }
+    if (under_way) run->model->backend->ops->wait_for_lane(run->model->backend, GP_LANE_GROUND);
 }
 
 /** The next masks of each, `masks` in all. */

@@ -208,8 +208,8 @@ typedef struct gp_memory_plan {
     uint64_t weights;     /* mapped from the checkpoint and used */
     uint64_t converted;   /* small tensors kept in another form */
     uint64_t kv_cache;    /* pages of keys and values; of all requests of an engine */
-    uint64_t activations; /* what lives from stage to stage, the arena that all stages share, divided pictures
-                             in vision, a mask for the caller */
+    uint64_t activations; /* what lives from stage to stage, the arenas that stages share and that grounding
+                             has, divided pictures in vision, a mask for the caller */
     uint64_t workspace;   /* of the compute threads */
 } gp_memory_plan;
 
@@ -224,7 +224,9 @@ typedef struct gp_result {
     int prompt_tokens; /* image and text together */
     int image_tokens;
     int crop_columns, crop_rows;
-    double seconds[GP_STAGE_COUNT]; /* wall time a stage, with what was done for others in its rounds */
+    /* Wall time a stage, with what was done for others in its rounds. Where grounding runs beside the answer,
+     * on a GPU, it has the time of giving it that work, and the wait for it is the masks'. */
+    double seconds[GP_STAGE_COUNT];
     gp_memory_plan memory;
 } gp_result;
 
@@ -425,7 +427,7 @@ typedef struct gp_engine_plan {
     uint64_t kv_cache;       /* pages of keys and values */
     uint64_t requests_bytes; /* what lives from stage to stage, of all requests */
     uint64_t sessions_bytes; /* what is kept between questions beside keys and values, of all sessions */
-    uint64_t stage;          /* the arena that all stages share, and the divided pictures in vision */
+    uint64_t stage;          /* the arenas of stages and of grounding, divided pictures in vision */
     uint64_t workspace;      /* the backend's own */
     uint64_t communicator;   /* what sums over ranks are made in */
     /* Estimated, all else is exact: what the driver and libraries take, the CUDA context, kernels, graphs,

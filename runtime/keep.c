@@ -6,8 +6,10 @@
 
 enum { IMAGE_ID = -1 }; /* stands for an image token: which one, its place among them tells */
 
+/* Nothing is under way then: requests that had maps made end after the device was waited for, and an arena
+ * that grows is released, which waits too. */
 void gp_keep_forget(gp_keep *keep) {
-    keep->source_known = keep->tokens_known = keep->maps_known = false;
+    keep->source_known = keep->tokens_known = keep->maps_known = keep->maps_under_way = false;
     keep->forgotten++;
     gp_kept_release(&keep->last);
 }

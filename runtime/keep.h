@@ -24,6 +24,8 @@ struct gp_keep {
     gp_arena arena;
     gp_seen_buffers seen; /* in the arena */
     bool source_known, tokens_known, maps_known;
+    bool maps_under_way;   /* GP_LANE_GROUND was given them, and reads `source` for them; the main lane has
+                              not waited for it since */
     gp_division division;  /* that the image tokens are of */
     gp_kept_sequence last; /* of the conversation that was computed last; running ones may share its pages */
     int running;           /* requests whose sequence has begun and not ended */

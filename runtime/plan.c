@@ -85,6 +85,7 @@ static void measure(const gp_model *model, const gp_backend *backend, const gp_p
                              backend, language->config.num_hidden_layers, language->kv_heads,
                              language->head_dim, gp_pages_for(plan->prompt_tokens + plan->max_new_tokens)),
                          .activations = seen.peak + kept.peak + canvas.peak + stage +
+                                        gp_plan_ground_stage(model, backend, width, height) +
                                         gp_mask_picture_bytes(4 * model->masks.grid, width, height),
                          .workspace = backend->workspace_bytes};
 }
@@ -142,6 +143,18 @@ void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t row
     buffers->tokens = gp_arena_take(arena, (size_t)sequences, sizeof(int32_t));
 }
 
+/** What the grounding encoder needs, wherever it is. */
+static size_t grounding_bytes(const gp_model *model, const gp_backend *backend, int width, int height) {
+    gp_arena measure = {0};
+    gp_grounding_layout(&model->grounding, backend, model->language.split.size, width, height, &measure,
+                        &(gp_grounding_buffers){0});
+    return measure.peak;
+}
+
+size_t gp_plan_ground_stage(const gp_model *model, const gp_backend *backend, int width, int height) {
+    return model->language.split.size > 1 ? 0 : grounding_bytes(model, backend, width, height);
+}
+
 size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
                      const gp_division *division, int64_t rows, int requests, int64_t masks) {
     gp_arena stages[6] = {{0}};
@@ -155,8 +168,7 @@ size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width
     gp_vision_layout_merge(&model->vision, backend, division->image_tokens, &stages[2],
                            &(gp_vision_merge_buffers){0});
     gp_plan_batch(model, backend, rows, requests, &stages[3], &(gp_batch_buffers){0});
-    gp_grounding_layout(&model->grounding, backend, ranks, width, height, &stages[4],
-                        &(gp_grounding_buffers){0});
+    if (ranks > 1) stages[4].peak = grounding_bytes(model, backend, width, height);
     gp_mask_layout(&model->masks, backend, masks < GP_MASK_BATCH ? (int)masks : GP_MASK_BATCH, &stages[5],
                    &(gp_mask_buffers){0});
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

@@ -84,9 +84,13 @@ typedef struct gp_batch_buffers {
 void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
                    gp_arena *arena, gp_batch_buffers *buffers);
 
+/** Bytes of the arena that the grounding encoder has of its own; 0 where there are ranks, and it shares. */
+size_t gp_plan_ground_stage(const gp_model *model, const gp_backend *backend, int width, int height);
+
 /**
  * Bytes of the arena that stages share: the largest of preparation and vision for such pictures, of as many
- * requests, a pass of so many rows and as many sequences, grounding, and so many masks.
+ * requests, a pass of so many rows and as many sequences, so many masks and, where there are ranks,
+ * grounding.
  */
 size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
                      const gp_division *division, int64_t rows, int requests, int64_t masks);

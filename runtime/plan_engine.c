@@ -67,7 +67,8 @@ static bool add_up(const gp_model *model, const gp_backend *backend, const gp_en
                                       language->head_dim, reserve.pages),
         .requests_bytes = (uint64_t)reserve.requests * gp_reserve_request_bytes(&reserve),
         .sessions_bytes = (uint64_t)reserve.limits.sessions * gp_reserve_session_bytes(&reserve),
-        .stage = reserve.stage + (uint64_t)gp_reserve_canvases(&reserve) * reserve.canvas,
+        .stage =
+            reserve.stage + reserve.ground_stage + (uint64_t)gp_reserve_canvases(&reserve) * reserve.canvas,
         .workspace = backend->workspace_bytes,
         .communicator =
             ranks > 1 ? backend->ops->communicator_bytes(ranks, gp_ranks_largest_sum(language)) : 0,

@@ -108,10 +108,13 @@ static bool plan_division(gp_request_state *s) {
     return true;
 }
 
-/** The picture's rows, unless a question before this one brought them. */
+/** The picture's rows, unless a question before this one brought them. Where they were forgotten since, maps
+ * may be under way for another request of the session. */
 static void upload_source(gp_request_state *s) {
     const gp_image *image = &s->options->image;
     size_t row = 3 * (size_t)image->width, stride = image->stride > 0 ? image->stride : row;
+    if (!s->keep->source_known && s->keep->maps_under_way)
+        s->backend->ops->wait_for_lane(s->backend, GP_LANE_GROUND);
     for (int y = 0; y < image->height && !s->keep->source_known; y++)
         s->backend->ops->upload(s->backend, s->keep->seen.source + (size_t)y * row,
                                 image->pixels + (size_t)y * stride, row);
@@ -184,6 +187,10 @@ static gp_outcome prepare(gp_request_state *s, gp_place *place, gp_company compa
     if (!gp_arena_renew(arena, s->backend, measure.peak, &s->status)) return GP_OUTCOME_FAILED;
     gp_plan_kept(s->model, s->backend, width, height, s->max_new_tokens, arena, &s->kept);
     s->kept_bytes = arena->capacity;
+    /* Now: the encoder begins in the middle of the text, where nothing is allocated. */
+    if (!gp_arena_renew(s->run->ground_stage, s->backend,
+                        gp_plan_ground_stage(s->model, s->backend, width, height), &s->status))
+        return GP_OUTCOME_FAILED;
     s->prepared = true;
     upload_source(s);
     if (s->run->observer != NULL && s->run->observer->integers != NULL) {
@@ -250,7 +257,8 @@ static void report_result(gp_request_state *s) {
                    .converted = s->model->converted_bytes,
                    .kv_cache = (uint64_t)cache->layers * (uint64_t)cache->page_count * cache->page_bytes,
                    .activations = s->keep->arena.capacity + s->kept_bytes + canvases +
-                                  s->run->stage->capacity + s->mask.arena.capacity,
+                                  s->run->stage->capacity + s->run->ground_stage->capacity +
+                                  s->mask.arena.capacity,
                    .workspace = s->backend->workspace_bytes},
     };
     memcpy(result.seconds, s->seconds, sizeof result.seconds);

@@ -47,6 +47,8 @@ struct gp_request_state {
 
     gp_arena *canvas;          /* of the divided picture, while it is in vision */
     gp_vision_picture picture; /* likewise */
+    bool segs;                 /* the answer has a [SEG]: its picture's maps are needed */
+    bool grounded;             /* they were made for it while its text went on */
     bool ended;                /* the text is whole, its phrases are found */
     int drawn;                 /* masks that the caller has */
     gp_mask_picture mask;      /* one mask for the caller */

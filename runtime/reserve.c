@@ -154,6 +154,7 @@ static bool measure(const gp_model *model, const gp_backend *backend, int64_t pa
                  &(gp_seen_buffers){0});
     gp_plan_kept(model, backend, limits->width, limits->height, limits->max_new_tokens, &kept,
                  &(gp_kept_buffers){0});
+    reserve->ground_stage = gp_plan_ground_stage(model, backend, limits->width, limits->height);
     reserve->seen = seen.peak;
     reserve->kept = kept.peak;
     return true;

@@ -20,6 +20,7 @@ typedef struct gp_reserve {
     size_t kept;          /* of a place's */
     size_t canvas;        /* of each of gp_reserve_canvases' */
     size_t stage;         /* of the one that stages share */
+    size_t ground_stage;  /* of the grounding encoder's; 0: it shares that */
 } gp_reserve;
 
 /** Whether the options' numbers are possible, whatever the model. */

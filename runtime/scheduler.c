@@ -11,7 +11,8 @@ static bool reserve_all(gp_scheduler *scheduler, gp_backend *backend, gp_status 
     if (reserve->limits.width == 0) return true;
     scheduler->spare = gp_allocate_zeroed((size_t)sessions, sizeof *scheduler->spare);
     if (scheduler->spare == NULL) return gp_fail(status, "no memory for %d sessions", sessions);
-    bool done = gp_run_reserve_stage(&scheduler->run, reserve->stage, status);
+    bool done = gp_run_reserve_stage(&scheduler->run, reserve->stage, status) &&
+                gp_arena_renew(&scheduler->ground_stage, backend, reserve->ground_stage, status);
     for (int i = 0; i < gp_reserve_canvases(reserve) && done; i++)
         done = gp_arena_renew(&scheduler->canvases[i], backend, reserve->canvas, status);
     for (int i = 0; i < scheduler->limit && done; i++)
@@ -39,6 +40,7 @@ bool gp_scheduler_open(gp_scheduler *scheduler, const gp_model *model, gp_ranks 
     scheduler->run = (gp_run){.model = model,
                               .cache = &scheduler->cache,
                               .stage = &scheduler->stage,
+                              .ground_stage = &scheduler->ground_stage,
                               .canvases = scheduler->canvases,
                               .groundings = model->language.split.size,
                               .steps = &scheduler->steps,
@@ -108,6 +110,7 @@ void gp_scheduler_close(gp_scheduler *scheduler) {
         gp_place_close(&scheduler->places[i], backend);
     for (int i = 0; i < scheduler->spare_count; i++) gp_keep_close(&scheduler->spare[i], backend);
     backend->ops->release(backend, scheduler->stage.block);
+    backend->ops->release(backend, scheduler->ground_stage.block);
     for (int i = 0; i < GP_VISION_PICTURES; i++) backend->ops->release(backend, scheduler->canvases[i].block);
     if (scheduler->cache.backend != NULL) gp_kv_cache_close(&scheduler->cache);
     gp_free(scheduler->places);
@@ -133,6 +136,16 @@ static int in_phase(const gp_scheduler *scheduler, gp_phase phase, gp_request_st
     int count = 0;
     for (int i = 0; i < scheduler->count; i++)
         if (scheduler->running[i].state->phase == phase) found[count++] = scheduler->running[i].state;
+    return count;
+}
+
+/** Those whose answer has a [SEG], whole or not, in their order. */
+static int with_segs(const gp_scheduler *scheduler, gp_request_state **found) {
+    int count = 0;
+    for (int i = 0; i < scheduler->count; i++) {
+        gp_request_state *s = scheduler->running[i].state;
+        if (s->segs && s->phase != GP_PHASE_OVER) found[count++] = s;
+    }
     return count;
 }
 
@@ -211,8 +224,8 @@ static void start_next(gp_scheduler *scheduler) {
 }
 
 /**
- * Waits for the device before anybody ends: buffers are used again afterwards. A failure there is of
- * everybody who has begun, as all share passes: what was computed is not known.
+ * Waits for the device, all its lanes, before anybody ends: buffers are used again afterwards. A failure
+ * there is of everybody who has begun, as all share passes: what was computed is not known.
  */
 static void wait_for_device(gp_scheduler *scheduler) {
     gp_backend *backend = scheduler->run.model->backend;
@@ -241,7 +254,9 @@ void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void 
         if (atomic_load(&s->question->cancelled)) gp_request_stop(s, GP_OUTCOME_CANCELLED);
     }
     start_next(scheduler);
-    int count = in_phase(scheduler, GP_PHASE_VISION, found);
+    int count = run->ranks == NULL ? with_segs(scheduler, found) : 0;
+    if (count > 0) gp_batch_ground(run, found, count);
+    count = in_phase(scheduler, GP_PHASE_VISION, found);
     if (count > 0) gp_batch_look(run, found, count);
     count = in_phase(scheduler, GP_PHASE_PREFILL, found);
     if (count > 0) gp_batch_prefill(run, found, count);

@@ -20,7 +20,7 @@ typedef struct gp_scheduler {
     gp_kv_mirror mirror;
     gp_run run;
     gp_kv_cache cache;
-    gp_arena stage, canvases[GP_VISION_PICTURES];
+    gp_arena stage, ground_stage, canvases[GP_VISION_PICTURES];
     gp_recorded_steps steps; /* all of them from the start where memory is planned */
     gp_place *places;        /* [limit], used from the first on as requests need them */
     bool *taken;             /* [limit] */

@@ -11,6 +11,12 @@ static void enter(gp_backend *backend) {
     (void)backend;
 }
 
+/* Every operation is done when its call returns: before all that come after it, whichever lane's. */
+static void pass_lane(gp_backend *backend, int lane) {
+    (void)backend;
+    (void)lane;
+}
+
 static void *allocate(gp_backend *backend, size_t bytes) {
     (void)backend;
     return gp_allocate(bytes);
@@ -74,6 +80,8 @@ extern const gp_ops GP_CPU(ops);
 
 const gp_ops GP_CPU(ops) = {
     .enter = enter,
+    .use_lane = pass_lane,
+    .wait_for_lane = pass_lane,
     .allocate = allocate,
     .release = release,
     .upload = copy,

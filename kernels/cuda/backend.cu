@@ -15,7 +15,8 @@ enum { CAPABILITY_MIN = 80 }; /* Ampere: cp.async, bf16 mma.sync */
 static void destroy(gp_backend *backend) {
     Backend &cuda = gp_cuda::of(backend);
     backend->ops->enter(backend); // whoever closes it
-    if (cuda.stream != nullptr) cudaStreamSynchronize(cuda.stream);
+    for (const gp_cuda::Lane &lane : cuda.lanes)
+        if (lane.stream != nullptr) cudaStreamSynchronize(lane.stream);
     gp_cuda::end_placing(backend);
     while (cuda.weights != nullptr) {
         gp_cuda::Allocation *weight = cuda.weights;
@@ -23,8 +24,11 @@ static void destroy(gp_backend *backend) {
         cudaFree(weight->memory);
         gp_free(weight);
     }
-    cudaFree(cuda.workspace);
-    if (cuda.stream != nullptr) cudaStreamDestroy(cuda.stream);
+    for (const gp_cuda::Lane &lane : cuda.lanes) {
+        cudaFree(lane.workspace);
+        if (lane.given != nullptr) cudaEventDestroy(lane.given);
+        if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
+    }
     gp_free(&cuda);
 }
 
@@ -55,14 +59,18 @@ extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status 
     if (cuda == nullptr) return gp_fail(status, "no memory for the CUDA backend");
     cuda->base.ops = gp_cuda::operations();
     cuda->base.operand = GP_DTYPE_BF16;
-    cuda->base.workspace_bytes = gp_cuda::kWorkspaceBytes;
+    cuda->base.workspace_bytes = GP_LANES * gp_cuda::kWorkspaceBytes;
     cuda->base.destroy = destroy;
     cuda->device = index;
     cuda->processors = properties.multiProcessorCount;
     cuda->hopper = capability == 90; // its own instructions do not live on in later chips
     snprintf(cuda->base.name, sizeof cuda->base.name, "cuda %.64s, sm_%d", properties.name, capability);
-    error = cudaStreamCreate(&cuda->stream);
-    if (error == cudaSuccess) error = cudaMalloc(&cuda->workspace, gp_cuda::kWorkspaceBytes);
+    for (gp_cuda::Lane &lane : cuda->lanes) {
+        if (error == cudaSuccess) error = cudaStreamCreate(&lane.stream);
+        if (error == cudaSuccess) error = cudaMalloc(&lane.workspace, gp_cuda::kWorkspaceBytes);
+        if (error == cudaSuccess) error = cudaEventCreateWithFlags(&lane.given, cudaEventDisableTiming);
+    }
+    cuda->base.ops->use_lane(&cuda->base, 0);
     if (error != cudaSuccess) {
         gp_fail(status, "GPU %d (%s): %s", index, properties.name, cudaGetErrorString(error));
         destroy(&cuda->base);

@@ -1,5 +1,5 @@
 /**
- * What the files of the CUDA backend share: the device and its stream, how a kernel is launched, and the
+ * What the files of the CUDA backend share: the device and its lanes, how a kernel is launched, and the
  * operations' names. Every operation of ops.h has its kernels in a file of its family, kernels above, the
  * launcher below.
  *
@@ -28,15 +28,24 @@ struct Allocation {
     Allocation *next;
 };
 
+/** What runs in order on its own; its kernels' scratch is its own too, as another lane's may run with them.
+ */
+struct Lane {
+    cudaStream_t stream;
+    void *workspace;   // kWorkspaceBytes
+    cudaEvent_t given; // recorded when another lane is to wait for what it was given
+};
+
 struct Staging; // weights.cu
 
 struct Backend {
     gp_backend base;
     int device; // its number
-    cudaStream_t stream;
-    int processors; // streaming multiprocessors
-    bool hopper;    // capability 9.0: wgmma and tensor copies
-    void *workspace;
+    Lane lanes[GP_LANES];
+    cudaStream_t stream; // the present lane's, and
+    void *workspace;     // its
+    int processors;      // streaming multiprocessors
+    bool hopper;         // capability 9.0: wgmma and tensor copies
     Allocation *weights; // placed, freed with the backend
     Staging *staging;    // while weights are placed
     cudaError_t failure; // the first since the last finish
@@ -53,8 +62,8 @@ inline Backend &of(gp_backend *backend) {
 void note(Backend &backend, cudaError_t error, const char *what);
 
 /**
- * GP_RUN(backend, kernel, grid, block, shared_bytes, arguments …): a launch on the backend's stream. Kernels
- * of templates in parentheses.
+ * GP_RUN(backend, kernel, grid, block, shared_bytes, arguments …): a launch on the present lane's stream.
+ * Kernels of templates in parentheses.
  */
 #define GP_RUN(backend, kernel, grid, block, shared_bytes, ...)                                              \
     do {                                                                                                     \

@@ -15,6 +15,19 @@ static void enter(gp_backend *backend) {
     note(of(backend), cudaSetDevice(of(backend).device), "enter");
 }
 
+static void use_lane(gp_backend *backend, int lane) {
+    Backend &cuda = of(backend);
+    cuda.stream = cuda.lanes[lane].stream;
+    cuda.workspace = cuda.lanes[lane].workspace;
+}
+
+static void wait_for_lane(gp_backend *backend, int lane) {
+    Backend &cuda = of(backend);
+    const Lane &other = cuda.lanes[lane];
+    note(cuda, cudaEventRecord(other.given, other.stream), "an operation that a lane waits for");
+    note(cuda, cudaStreamWaitEvent(cuda.stream, other.given, 0), "a wait for a lane");
+}
+
 void *allocate(gp_backend *backend, size_t bytes) {
     void *memory = nullptr;
     if (cudaMalloc(&memory, bytes > 0 ? bytes : 1) == cudaSuccess) return memory;
@@ -24,7 +37,7 @@ void *allocate(gp_backend *backend, size_t bytes) {
 }
 
 static void release(gp_backend *backend, void *memory) {
-    if (memory != nullptr) note(of(backend), cudaFree(memory), "release"); // waits for what uses it
+    if (memory != nullptr) note(of(backend), cudaFree(memory), "release"); // waits for the whole device
 }
 
 /* Pageable host memory is staged before these return; none of their callers has pinned memory. */
@@ -49,7 +62,8 @@ static void copy(gp_backend *backend, void *target, const void *source, size_t b
 
 static bool finish(gp_backend *backend, gp_status *status) {
     Backend &cuda = of(backend);
-    note(cuda, cudaStreamSynchronize(cuda.stream), "an operation before finish");
+    for (const Lane &lane : cuda.lanes)
+        note(cuda, cudaStreamSynchronize(lane.stream), "an operation before finish");
     cudaError_t failure = cuda.failure;
     cuda.failure = cudaSuccess;
     return failure == cudaSuccess ||
@@ -102,6 +116,8 @@ const gp_ops *operations() {
     static const gp_ops table = [] {
         gp_ops ops = {};
         ops.enter = enter;
+        ops.use_lane = use_lane;
+        ops.wait_for_lane = wait_for_lane;
         ops.allocate = allocate;
         ops.release = release;
         ops.upload = upload;

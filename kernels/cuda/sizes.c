@@ -39,6 +39,8 @@ gp_backend gp_cuda_sizes(void) {
                                  .mask_upsample_scratch = gp_cuda_mask_upsample_scratch,
                                  .draw_mask_scratch = gp_cuda_draw_mask_scratch,
                                  .communicator_bytes = gp_cuda_communicator_bytes};
-    return (gp_backend){
-        .ops = &sizes, .name = "cuda", .operand = GP_DTYPE_BF16, .workspace_bytes = GP_CUDA_WORKSPACE_BYTES};
+    return (gp_backend){.ops = &sizes,
+                        .name = "cuda",
+                        .operand = GP_DTYPE_BF16,
+                        .workspace_bytes = GP_LANES * (size_t)GP_CUDA_WORKSPACE_BYTES};
 }

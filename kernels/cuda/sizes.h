@@ -7,7 +7,7 @@
 #include "kernels/ops.h"
 
 enum {
-    GP_CUDA_WORKSPACE_BYTES = 64 << 20, /* f32 scratch of the backend's own */
+    GP_CUDA_WORKSPACE_BYTES = 64 << 20, /* f32 scratch of each lane */
     GP_CUDA_MASK_THREADS = 256,         /* columns that a block draws of a mask */
     GP_CUDA_MASK_BAND = 64,             /* rows that it draws */
     GP_CUDA_GATHERED_WHOLE = 64 * 1024, /* elements of an all-reduce: up to so many, all ranks get all of

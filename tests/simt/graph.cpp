@@ -1,6 +1,5 @@
-/** Captures and graphs. Streams run at once here, so one list for the thread that captures is all there is.
- */
-#include "tests/simt/runtime.h"
+/** Captures and graphs: one list for the thread that captures is all there is. */
+#include "tests/simt/streams.h"
 
 #include <vector>
 
@@ -40,7 +39,9 @@ extern "C" __attribute__((visibility("default"))) bool
 simt_capture_call(void *stream, void (*run)(void *argument), const void *argument, size_t bytes) {
     auto *first = static_cast<const unsigned char *>(argument);
     std::vector<unsigned char> copy(first, first + bytes);
-    return simt::capture(stream, [run, copy]() mutable { run(copy.data()); });
+    if (simt::capture(stream, [run, copy]() mutable { run(copy.data()); })) return true;
+    simt::finish_stream(static_cast<cudaStream_t>(stream)); // the call comes after it
+    return false;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -80,7 +81,10 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     if (simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
-    for (const std::function<void()> &work : exec->work) work();
+    auto run = [work = exec->work] {
+        for (const std::function<void()> &one : work) one();
+    };
+    if (!simt::keep_late(stream, run)) run();
     return cudaSuccess;
 }
 

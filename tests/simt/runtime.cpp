@@ -1,13 +1,14 @@
 #include "tests/simt/runtime.h"
 
 #include "tests/simt/emulator.h"
+#include "tests/simt/streams.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <iterator>
 #include <map>
+#include <vector>
 
 struct Buffer {
     size_t bytes;
@@ -16,29 +17,6 @@ struct Buffer {
 static std::map<const unsigned char *, Buffer> allocations;
 static std::map<const unsigned char *, size_t> pinned;
 static __thread int device;
-static char streams[64]; // a stream is its device's place here
-
-/** Copies from pinned memory that are not done: numbers copies_done … of those that this thread, whose the
- * streams are that it drives, has asked for. */
-struct Copy {
-    void *target;
-    const void *source;
-    size_t bytes;
-};
-static thread_local std::deque<Copy> copies;
-static thread_local size_t copies_done;
-
-static void finish_copies_before(size_t number) {
-    for (; copies_done < number; copies_done++) {
-        memmove(copies.front().target, copies.front().source, copies.front().bytes);
-        copies.pop_front();
-    }
-}
-
-void simt::finish_copies() {
-    finish_copies_before(copies_done + copies.size());
-}
-
 static int capability() {
     const char *given = getenv("GEOPIXEL_SIMT_CAPABILITY");
     return given != nullptr ? atoi(given) : 80;
@@ -53,22 +31,13 @@ cudaError_t cudaGetDeviceCount(int *count) {
 cudaError_t cudaSetDevice(int number) {
     int count;
     cudaGetDeviceCount(&count);
-    if (number < 0 || number >= count || number >= (int)sizeof streams) return cudaErrorInvalidDevice;
+    if (number < 0 || number >= count || number >= simt::kDevicesMax) return cudaErrorInvalidDevice;
     device = number;
     return cudaSuccess;
 }
 
 int simt::current_device() {
     return device;
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = streams + device;
-    return cudaSuccess;
-}
-
-int simt::device_of(cudaStream_t stream) {
-    return stream == nullptr ? device : (int)((char *)stream - streams);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
@@ -96,9 +65,9 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void *memory) {
-    simt::finish_copies();
     if (memory == nullptr) return cudaSuccess;
     if (!simt::may_wait()) return cudaErrorStreamCaptureUnsupported;
+    simt::finish_device();
     simt::lock();
     if (allocations.erase((const unsigned char *)memory) == 0) {
         fprintf(stderr, "simt: cudaFree of %p, which cudaMalloc did not give\n", memory);
@@ -144,55 +113,42 @@ static void check_device(const void *memory, size_t bytes, const char *what) {
     exit(1);
 }
 
+/** A copy from host memory: pageable bytes are read before the call returns, pinned ones when they land. */
+static void copy_in(void *target, const void *source, size_t bytes, cudaStream_t stream) {
+    if (is_pinned(source)) {
+        simt::copy_late(target, source, bytes, stream);
+        return;
+    }
+    auto *first = (const unsigned char *)source;
+    std::vector<unsigned char> staged(first, first + bytes);
+    if (simt::keep_late(stream, [=] { memmove(target, staged.data(), bytes); })) return;
+    simt::finish_copies();
+    memmove(target, source, bytes);
+}
+
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
     if (kind != cudaMemcpyDeviceToDevice && simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
-    if (simt::capture(stream, [=] { cudaMemcpyAsync(target, source, bytes, kind, stream); }))
-        return cudaSuccess;
     if (kind != cudaMemcpyDeviceToHost) check_device(target, bytes, "a copy");
     if (kind != cudaMemcpyHostToDevice) check_device(source, bytes, "a copy");
-    if (kind == cudaMemcpyHostToDevice && is_pinned(source)) {
-        copies.push_back({target, source, bytes});
+    if (kind == cudaMemcpyHostToDevice) {
+        copy_in(target, source, bytes, stream);
         return cudaSuccess;
     }
+    if (kind == cudaMemcpyDeviceToHost)
+        simt::finish_stream(stream);
+    else if (simt::keep(stream, [=] { cudaMemcpyAsync(target, source, bytes, kind, stream); }))
+        return cudaSuccess;
     simt::finish_copies();
     memmove(target, source, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream) {
-    if (simt::capture(stream, [=] { cudaMemsetAsync(target, value, bytes, stream); })) return cudaSuccess;
+    if (simt::keep(stream, [=] { cudaMemsetAsync(target, value, bytes, stream); })) return cudaSuccess;
     check_device(target, bytes, "a memset");
     simt::finish_copies();
     memset(target, value, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    if (simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
-    simt::finish_copies();
-    return cudaSuccess;
-}
-
-/* An event is the number of copies that were asked for when it was recorded. */
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = new size_t(0);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-    *event = copies_done + copies.size();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    finish_copies_before(*event);
     return cudaSuccess;
 }
 

@@ -1,16 +1,15 @@
 /**
  * The part of the CUDA runtime that the backend calls, over the emulator. Everything is done when a call
- * returns, but what a stream captures (graph.h), and copies from pinned memory, which are done as late as
- * they may be: when somebody waits for them, or what comes after them on the stream is done. Threads may call
- * it at once; each has its current device, at first 0, and a stream, an allocation and what kernels touch
- * belong to one device.
+ * returns, but what a stream captures (graph.h), and what streams.h says is done as late as it may be.
+ * Threads may call it at once; each has its current device, at first 0, and a stream, an allocation and what
+ * kernels touch belong to one device.
  */
 #pragma once
 
 #include "tests/simt/graph.h"
 
-typedef void *cudaStream_t;
-typedef size_t *cudaEvent_t;
+typedef struct simt_stream *cudaStream_t;
+typedef struct simt_event *cudaEvent_t;
 enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorMemoryAllocation = 2,
@@ -42,10 +41,9 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreate(cudaStream_t *stream);
-inline cudaError_t cudaStreamDestroy(cudaStream_t) {
-    return cudaSuccess;
-}
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
@@ -63,6 +61,7 @@ inline cudaError_t cudaGetLastError() {
 const char *cudaGetErrorString(cudaError_t error);
 
 namespace simt {
+constexpr int kDevicesMax = 64;
 /** The calling thread's. */
 int current_device();
 /** A stream's; null is the current device's default one. */

@@ -139,11 +139,13 @@ static void test_sizes(const char *folder, gp_backend *backend) {
             gp_plan_kept(&model, backend, picture.width, picture.height, answer, &kept,
                          &(gp_kept_buffers){0});
             int64_t rows = options.requests * (text + division.image_tokens);
+            size_t ground = gp_plan_ground_stage(&model, backend, picture.width, picture.height);
             size_t stage = gp_plan_stage(&model, backend, picture.width, picture.height, &division,
                                          rows < GP_PREFILL_ROWS ? rows : GP_PREFILL_ROWS,
                                          random_in(1, options.requests), answer);
             CHECK(seen.peak <= reserve.seen && kept.peak <= reserve.kept && stage <= reserve.stage &&
-                      canvas.peak <= reserve.canvas && gp_pages_for(tokens) <= reserve.table_pages &&
+                      ground > 0 && ground <= reserve.ground_stage && canvas.peak <= reserve.canvas &&
+                      gp_pages_for(tokens) <= reserve.table_pages &&
                       division.columns * division.rows <= reserve.crops,
                   "%d x %d of %d x %d, %d x %d crops of %d: %zu of %zu, %zu of %zu, %zu of %zu",
                   picture.width, picture.height, limits->width, limits->height, division.columns,

@@ -1,7 +1,8 @@
 /**
  * test_turns MODEL: whose turn it is among requests that run at the same time. A long vision and a long row
  * of masks leave decoding its turns, and each batch is bounded; views of several pictures and masks of
- * several answers share passes; a request ends alone in whichever stage it is cancelled or whichever
+ * several answers share passes; a picture is encoded for masks on the other lane while its answer goes on,
+ * once for a session; a request ends alone in whichever stage it is cancelled or whichever
  * allocation fails; a callback that blocks loses nothing; pages are taken from the session that is idle
  * longest. Answers are the bits that they are alone.
  */
@@ -24,8 +25,12 @@ static int32_t seg_token;
 static int64_t view_rows;                                    /* of one view in the vision encoder */
 static int view_passes, views_seen, views_most, mask_passes; /* layers' calls, views in all, in one */
 static int masks_seen, masks_most;
-static int allocations, fails; /* the one with that number fails, -1: none */
-static size_t refused;         /* so do those of that many bytes; 0: none */
+static int lane, encoded, encoded_at; /* the present lane; pictures given to the grounding encoder, and how
+                                        many events had come before the last */
+static bool waited;                   /* lane 0 has waited for lane 1 since */
+static gp_request *_Atomic *cancelled_by_encoding; /* whose that picture is; NULL: nobody is */
+static int allocations, fails;                     /* the one with that number fails, -1: none */
+static size_t refused;                             /* so do those of that many bytes; 0: none */
 
 static void sample(gp_backend *backend, const gp_sample *sample) {
     usual->sample(backend, sample);
@@ -43,6 +48,18 @@ static void attention(gp_backend *backend, const gp_attention *attention) {
     if (attention->sequences > views_most) views_most = (int)attention->sequences;
 }
 
+static void use_lane(gp_backend *backend, int now) {
+    usual->use_lane(backend, now);
+    lane = now;
+}
+
+static void wait_for_lane(gp_backend *backend, int other) {
+    usual->wait_for_lane(backend, other);
+    waited = waited || (lane == 0 && other == 1);
+}
+
+static void whole_view(gp_backend *backend, const gp_whole_view *view);
+
 static void choose_masks(gp_backend *backend, const gp_choose_masks *masks) {
     usual->choose_masks(backend, masks);
     mask_passes++;
@@ -57,7 +74,7 @@ static void *allocate(gp_backend *backend, size_t bytes) {
 
 /** Counts of passes from here on. No request may run. */
 static void forget_passes(void) {
-    view_passes = views_seen = views_most = mask_passes = masks_seen = masks_most = 0;
+    view_passes = views_seen = views_most = mask_passes = masks_seen = masks_most = encoded = 0;
 }
 
 static gp_engine *open_watched(const char *folder, int requests, int64_t cache_tokens) {
@@ -77,6 +94,11 @@ static gp_engine *open_watched(const char *folder, int requests, int64_t cache_t
     watched.sample = sample;
     watched.attention = attention;
     watched.choose_masks = choose_masks;
+    watched.use_lane = use_lane;
+    watched.wait_for_lane = wait_for_lane;
+    watched.whole_view = whole_view;
+    cancelled_by_encoding = NULL;
+    lane = 0;
     watched.allocate = allocate;
     refused = 0;
     allocations = 0;
@@ -109,6 +131,18 @@ static struct {
     int done;
 } events[EVENTS];
 static int event_count; /* written on the engine's thread while requests run */
+
+static void whole_view(gp_backend *backend, const gp_whole_view *view) {
+    usual->whole_view(backend, view);
+    CHECK(lane == 1, "a picture is encoded for masks on lane %d", lane);
+    encoded++;
+    encoded_at = event_count;
+    waited = false;
+    if (cancelled_by_encoding == NULL) return;
+    while (*cancelled_by_encoding == NULL) sched_yield(); /* ask_all is about to set it */
+    gp_request_cancel(*cancelled_by_encoding);
+    cancelled_by_encoding = NULL;
+}
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
@@ -307,6 +341,122 @@ static void test_shared_passes(const char *model) {
     gp_free((void *)other.pixels);
 }
 
+/* ---- pictures for masks ---- */
+
+/** Events of a request's stage from `first` on, before `end`. */
+static int steps_of(int request, gp_stage stage, int first, int end) {
+    int steps = 0;
+    for (int i = first; i < end; i++)
+        steps +=
+            events[i].request == request && events[i].type == GP_EVENT_PROGRESS && events[i].stage == stage;
+    return steps;
+}
+
+/** Where the request's last step of a stage stands among the events. */
+static int last_step(int request, gp_stage stage) {
+    int last = -1;
+    for (int i = 0; i < event_count; i++)
+        if (steps_of(request, stage, i, i + 1) > 0) last = i;
+    return last;
+}
+
+/** A picture is encoded as soon as its answer has a [SEG], and progress of that comes when the text is whole;
+ * masks wait for it; an answer without [SEG] needs none. */
+static void test_early_grounding(const char *model) {
+    enum { TOKENS = 12 };
+    static asked one;
+    gp_image image = test_picture(100, 90);
+    gp_engine *engine = open_watched(model, 2, 0);
+    gp_request_options options = {
+        .image = image, .crops = 1, .max_new_tokens = TOKENS, .sampling = {SEG_ALWAYS, 1, seed}};
+    forget_passes();
+    ask_each(engine, &options, &one, 1);
+    const int decoded = last_step(0, GP_STAGE_DECODE);
+    /* In the round after the prompt's end, which gives the first token and decodes the second. */
+    CHECK(encoded == 1 && steps_of(0, GP_STAGE_DECODE, 0, encoded_at) == 2,
+          "%d pictures, after %d tokens of %d", encoded, steps_of(0, GP_STAGE_DECODE, 0, encoded_at), TOKENS);
+    CHECK(steps_of(0, GP_STAGE_GROUNDING, 0, decoded) == 0 &&
+              steps_of(0, GP_STAGE_GROUNDING, decoded, event_count) == 1,
+          "%d steps of grounding within the text, %d after it", steps_of(0, GP_STAGE_GROUNDING, 0, decoded),
+          steps_of(0, GP_STAGE_GROUNDING, decoded, event_count));
+    CHECK(waited && one.all.masks == TOKENS, "%zu masks, whose maps were%s waited for", one.all.masks,
+          waited ? "" : " not");
+    forget_passes();
+    options.sampling.temperature = WORDS_ALWAYS;
+    ask_each(engine, &options, &one, 1);
+    CHECK(encoded == 0, "%d pictures of an answer without masks", encoded);
+    close_watched(engine);
+    gp_free((void *)image.pixels);
+}
+
+/** Two questions of a session have one encoding, and two pictures two, one a round. */
+static void test_shared_grounding(const char *model) {
+    enum { COUNT = 2, TOKENS = 6 };
+    static asked alone[COUNT], both[COUNT];
+    gp_image image = test_picture(100, 90), other = test_picture(70, 110);
+    gp_request_options options[COUNT];
+    gp_status status = {0};
+    gp_engine *engine = open_watched(model, COUNT, 0);
+    for (int shared = 0; shared < 2; shared++) {
+        for (int i = 0; i < COUNT; i++) {
+            options[i] = (gp_request_options){.image = i == 0 || shared ? image : other,
+                                              .crops = 1,
+                                              .max_new_tokens = TOKENS,
+                                              .sampling = {SEG_ALWAYS, 1, seed}};
+            if (i > 0) options[i].prompt = "Where is the road?";
+        }
+        ask_each(engine, options, alone, COUNT);
+        gp_session *session = shared ? gp_session_open(engine, &image, &status) : NULL;
+        REQUIRE(!shared || session != NULL, "%s", status.message);
+        for (int i = 0; i < COUNT; i++) {
+            options[i].session = session;
+            both[i] = (asked){.cancel_at = GP_STAGE_COUNT, .holds = i == 0};
+        }
+        forget_passes();
+        ask_all(engine, options, both, COUNT);
+        check_same(alone, both, COUNT);
+        CHECK(encoded == (shared ? 1 : COUNT), "%d pictures of %d questions", encoded, COUNT);
+        gp_session_close(session);
+    }
+    close_watched(engine);
+    gp_free((void *)image.pixels);
+    gp_free((void *)other.pixels);
+}
+
+/** Who is cancelled while its picture is encoded ends without a mask; its session's other question has the
+ * picture encoded again, and its answer. */
+static void test_cancelled_grounding(const char *model) {
+    enum { COUNT = 2 };
+    static asked alone[COUNT], both[COUNT];
+    gp_image image = test_picture(100, 90);
+    gp_request_options options[COUNT];
+    gp_status status = {0};
+    gp_engine *engine = open_watched(model, COUNT, 0);
+    for (int i = 0; i < COUNT; i++)
+        options[i] = (gp_request_options){
+            .image = image, .crops = 1, .max_new_tokens = 12, .sampling = {SEG_ALWAYS, 1, seed}};
+    ask_each(engine, options, alone, COUNT);
+    for (int shared = 0; shared < 2; shared++) {
+        gp_session *session = shared ? gp_session_open(engine, &image, &status) : NULL;
+        REQUIRE(!shared || session != NULL, "%s", status.message);
+        for (int i = 0; i < COUNT; i++) {
+            options[i].session = session;
+            both[i] = (asked){.cancel_at = GP_STAGE_COUNT, .holds = i == 0};
+        }
+        forget_passes();
+        cancelled_by_encoding = &both[0].all.request;
+        ask_all(engine, options, both, COUNT);
+        CHECK(both[0].all.final == GP_EVENT_CANCELLED && both[0].all.masks == 0 &&
+                  steps_of(0, GP_STAGE_GROUNDING, 0, event_count) == 0,
+              "%d, %zu masks", both[0].all.final, both[0].all.masks);
+        check_same(alone + 1, both + 1, 1);
+        CHECK(encoded == 2, "%d pictures", encoded);
+        gp_session_close(session);
+    }
+    close_watched(engine);
+    gp_free((void *)image.pixels);
+}
+
 /* ---- ends ---- */
 
 /** One is cancelled at the first step of each stage in turn; it ends there, and the others do not notice. */
@@ -484,6 +634,9 @@ int main(int count, char **arguments) {
     test_long_vision(arguments[1]);
     test_many_masks(arguments[1]);
     test_shared_passes(arguments[1]);
+    test_early_grounding(arguments[1]);
+    test_shared_grounding(arguments[1]);
+    test_cancelled_grounding(arguments[1]);
     test_cancelled_stages(arguments[1]);
     test_memory(arguments[1]);
     test_idle_sessions(arguments[1]);

@@ -4,7 +4,7 @@
 
 #include "tests/simt/emulator.h"
 #include "tests/simt/numbers.h"
-#include "tests/simt/runtime.h"
+#include "tests/simt/streams.h"
 
 #include <cmath>
 #include <cstdint>
@@ -72,7 +72,7 @@ dim3 grid_size();
 
 namespace simt {
 template <typename Kernel> struct Launcher;
-/** A launch's arguments are copied when it is made, as on a device; a stream that captures keeps it. */
+/** A launch's arguments are copied when it is made, as on a device; streams keep it (streams.h). */
 template <typename... Parameters> struct Launcher<void(Parameters...)> {
     const char *name;
     dim3 grid, block;
@@ -85,7 +85,7 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
     };
     void operator()(Parameters... arguments) const {
         Call call{kernel, std::tuple<Parameters...>(arguments...)};
-        if (!capture(stream, [launcher = *this, call] { launcher.run(call); })) run(call);
+        if (!keep(stream, [launcher = *this, call] { launcher.run(call); })) run(call);
     }
     void run(Call copy) const {
         lock();
