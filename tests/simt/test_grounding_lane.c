@@ -1,6 +1,7 @@
 /**
  * test_grounding_lane MODEL: answers with masks on an emulated GPU, whose second stream runs as late as it
  * may: grounding beside the texts of several requests gives the bits that all on one lane gives.
+ * Arenas grow here, which waits for all lanes: that masks wait for their maps, test_turns sees.
  */
 #include "tests/unit/runtime/asking.h"
 
