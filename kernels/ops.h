@@ -536,6 +536,7 @@ struct gp_backend {
     char name[96];           /* "cpu avx512, 2 threads" */
     gp_dtype operand;        /* the format of gp_operand: f32 or bf16 */
     size_t workspace_bytes;  /* what the backend itself holds besides weights and allocations */
+    int lanes;               /* that run beside each other; 1: all are one after the other */
     bool decodes_as_prompts; /* a decoding step writes the keys and values, to the bit, that a prompt's row of
                                 the same token does */
     void (*destroy)(gp_backend *backend);

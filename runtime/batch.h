@@ -24,9 +24,9 @@ void gp_batch_prefill(const gp_run *run, gp_request_state *const *requests, int 
 void gp_batch_decode(const gp_run *run, gp_request_state *const *requests, int count);
 
 /**
- * Requests whose answer has a [SEG], phase DECODE or MASKS, without ranks: the pictures of the first that
- * have no maps, up to run->groundings, are given to the grounding encoder on GP_LANE_GROUND, where it runs
- * beside what comes after on the main lane.
+ * Requests whose answer has a [SEG], phase DECODE or MASKS (gp_plan_grounds_beside), or MASKS: the pictures
+ * of the first that have no maps, up to run->groundings, are given to the grounding encoder on
+ * GP_LANE_GROUND, where it runs beside what comes after on the main lane.
  */
 void gp_batch_ground(const gp_run *run, gp_request_state *const *requests, int count);
 

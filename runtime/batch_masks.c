@@ -13,6 +13,7 @@ typedef struct part {
 
 static void end_text(gp_request_state *s);
 static void observe_view(gp_request_state *s);
+static bool grounds_beside(const gp_run *run);
 static void find_phrases(gp_request_state *s);
 static bool begin_masks(gp_request_state *s);
 static void wait_for_maps(const gp_run *run, const part *parts, int count);
@@ -24,7 +25,7 @@ void gp_batch_draw(const gp_run *run, gp_request_state *const *requests, int cou
     int taken = 0, masks = 0;
     for (int i = 0; i < count; i++)
         if (!requests[i]->ended) end_text(requests[i]);
-    if (run->ranks != NULL) gp_batch_ground(run, requests, count);
+    if (!grounds_beside(run)) gp_batch_ground(run, requests, count);
     for (int i = 0; i < count && masks < GP_MASK_BATCH; i++) {
         gp_request_state *s = requests[i];
         if (s->phase != GP_PHASE_MASKS || !s->keep->maps_known || !begin_masks(s)) continue;
@@ -94,6 +95,10 @@ static void find_phrases(gp_request_state *s) {
 
 /* ---- grounding ---- */
 
+static bool grounds_beside(const gp_run *run) {
+    return gp_plan_grounds_beside(run->model, run->model->backend);
+}
+
 /** Whether another one of the list has the same picture. */
 static bool is_among(const gp_request_state *s, gp_request_state *const *requests, int count) {
     for (int i = 0; i < count; i++)
@@ -109,16 +114,17 @@ static bool begin_grounding(const gp_run *run, int pictures, int width, int heig
                             gp_request_state *const *requests, int count, gp_grounding_buffers *buffers) {
     const gp_grounding *grounding = &run->model->grounding;
     gp_backend *backend = run->model->backend;
-    gp_arena measure = {0}, *arena = run->ranks != NULL ? run->stage : run->ground_stage;
+    const bool beside = grounds_beside(run);
+    gp_arena measure = {0}, *arena = beside ? run->ground_stage : run->stage;
     gp_status status = {0};
     gp_grounding_layout(grounding, backend, pictures, width, height, &measure, buffers);
-    bool done = run->ranks != NULL ? gp_run_reserve_stage(run, measure.peak, &status)
-                                   : gp_arena_renew(arena, backend, measure.peak, &status);
+    bool done = beside ? gp_arena_renew(arena, backend, measure.peak, &status)
+                       : gp_run_reserve_stage(run, measure.peak, &status);
     if (!done) gp_requests_fail(requests, count, &status);
     gp_status_clear(&status);
     if (!done) return false;
     gp_grounding_layout(grounding, backend, pictures, width, height, arena, buffers);
-    if (run->ranks != NULL) return true; /* their communicator is of one lane */
+    if (!beside) return true;
     backend->ops->use_lane(backend, GP_LANE_GROUND);
     backend->ops->wait_for_lane(backend, GP_LANE_MAIN);
     return true;
@@ -168,7 +174,7 @@ void gp_batch_ground(const gp_run *run, gp_request_state *const *requests, int c
     for (int i = 0; i < taken; i++) {
         gp_request_state *s = taking[i];
         s->keep->maps_known = pictures[i].encoded;
-        s->keep->maps_under_way = run->ranks == NULL;
+        s->keep->maps_under_way = grounds_beside(run);
         s->grounded = !s->ended;
         if (!pictures[i].encoded)
             gp_request_stop(s, GP_OUTCOME_CANCELLED);

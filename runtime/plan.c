@@ -151,8 +151,12 @@ static size_t grounding_bytes(const gp_model *model, const gp_backend *backend, 
     return measure.peak;
 }
 
+bool gp_plan_grounds_beside(const gp_model *model, const gp_backend *backend) {
+    return backend->lanes > 1 && model->language.split.size == 1;
+}
+
 size_t gp_plan_ground_stage(const gp_model *model, const gp_backend *backend, int width, int height) {
-    return model->language.split.size > 1 ? 0 : grounding_bytes(model, backend, width, height);
+    return gp_plan_grounds_beside(model, backend) ? grounding_bytes(model, backend, width, height) : 0;
 }
 
 size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width, int height,
@@ -168,7 +172,8 @@ size_t gp_plan_stage(const gp_model *model, const gp_backend *backend, int width
     gp_vision_layout_merge(&model->vision, backend, division->image_tokens, &stages[2],
                            &(gp_vision_merge_buffers){0});
     gp_plan_batch(model, backend, rows, requests, &stages[3], &(gp_batch_buffers){0});
-    if (ranks > 1) stages[4].peak = grounding_bytes(model, backend, width, height);
+    if (!gp_plan_grounds_beside(model, backend))
+        stages[4].peak = grounding_bytes(model, backend, width, height);
     gp_mask_layout(&model->masks, backend, masks < GP_MASK_BATCH ? (int)masks : GP_MASK_BATCH, &stages[5],
                    &(gp_mask_buffers){0});
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

@@ -84,6 +84,11 @@ typedef struct gp_batch_buffers {
 void gp_plan_batch(const gp_model *model, const gp_backend *backend, int64_t rows, int sequences,
                    gp_arena *arena, gp_batch_buffers *buffers);
 
+/** Whether pictures are encoded for masks on GP_LANE_GROUND while their answers go on: where the backend's
+ * lanes run beside each other, and without ranks, whose communicator is of one lane. Else it is done when the
+ * text is whole, which then comes sooner. */
+bool gp_plan_grounds_beside(const gp_model *model, const gp_backend *backend);
+
 /** Bytes of the arena that the grounding encoder has of its own; 0 where there are ranks, and it shares. */
 size_t gp_plan_ground_stage(const gp_model *model, const gp_backend *backend, int width, int height);
 

@@ -37,15 +37,15 @@ enum { GP_LANE_MAIN, GP_LANE_GROUND };
 /** Everything that running requests look at beside their questions. */
 typedef struct gp_run {
     const gp_model *model;
-    gp_kv_cache *cache;        /* everybody's keys and values */
-    gp_arena *stage;           /* what one stage needs, whosever it is; with ranks, grounding's too */
-    gp_arena *ground_stage;    /* grounding's without ranks, which runs beside the others on GP_LANE_GROUND */
-    gp_arena *canvases;        /* [GP_VISION_PICTURES], the divided pictures that are in vision */
-    gp_keep *sessions;         /* keeps of those that were asked something, in any order */
-    int groundings;            /* pictures that are encoded for masks in a round, at most */
-    gp_recorded_steps *steps;  /* of decoding, over the stage arena and the cache */
-    const gp_reserve *reserve; /* what the memory is planned for */
-    gp_ranks *ranks;           /* NULL: the model is whole, on one device */
+    gp_kv_cache *cache;          /* everybody's keys and values */
+    gp_arena *stage;             /* what one stage needs, whosever it is; with ranks, grounding's too */
+    gp_arena *ground_stage;      /* grounding's where it runs beside the others (gp_plan_grounds_beside) */
+    gp_arena *canvases;          /* [GP_VISION_PICTURES], the divided pictures that are in vision */
+    gp_keep *sessions;           /* keeps of those that were asked something, in any order */
+    int groundings;              /* pictures that are encoded for masks in a round, at most */
+    gp_recorded_steps *steps;    /* of decoding, over the stage arena and the cache */
+    const gp_reserve *reserve;   /* what the memory is planned for */
+    gp_ranks *ranks;             /* NULL: the model is whole, on one device */
     const gp_kv_mirror *mirror;  /* of the ranks; NULL likewise */
     const gp_observer *observer; /* NULL but in parity tests, which ask one thing at a time */
     void (*on_warning)(void *user, const char *line);

@@ -254,7 +254,7 @@ void gp_scheduler_round(gp_scheduler *scheduler, void (*ended)(void *user, void 
         if (atomic_load(&s->question->cancelled)) gp_request_stop(s, GP_OUTCOME_CANCELLED);
     }
     start_next(scheduler);
-    int count = run->ranks == NULL ? with_segs(scheduler, found) : 0;
+    int count = gp_plan_grounds_beside(run->model, run->model->backend) ? with_segs(scheduler, found) : 0;
     if (count > 0) gp_batch_ground(run, found, count);
     count = in_phase(scheduler, GP_PHASE_VISION, found);
     if (count > 0) gp_batch_look(run, found, count);

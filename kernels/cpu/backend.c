@@ -32,6 +32,7 @@ bool gp_backend_open_cpu(int threads, gp_backend **backend, gp_status *status) {
     cpu->base = (gp_backend){.ops = ops, .operand = GP_DTYPE_F32, .destroy = destroy};
     cpu->base.workspace_bytes = (size_t)threads * GP_CPU_SCRATCH_BYTES;
     cpu->base.decodes_as_prompts = true;
+    cpu->base.lanes = 1;
     snprintf(cpu->base.name, sizeof cpu->base.name, "cpu %s, %d thread%s", name, threads,
              threads == 1 ? "" : "s");
     cpu->scratch = gp_allocate(cpu->base.workspace_bytes);

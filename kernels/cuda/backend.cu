@@ -59,6 +59,7 @@ extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status 
     if (cuda == nullptr) return gp_fail(status, "no memory for the CUDA backend");
     cuda->base.ops = gp_cuda::operations();
     cuda->base.operand = GP_DTYPE_BF16;
+    cuda->base.lanes = GP_LANES;
     cuda->base.workspace_bytes = GP_LANES * gp_cuda::kWorkspaceBytes;
     cuda->base.destroy = destroy;
     cuda->device = index;

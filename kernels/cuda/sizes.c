@@ -41,6 +41,7 @@ gp_backend gp_cuda_sizes(void) {
                                  .communicator_bytes = gp_cuda_communicator_bytes};
     return (gp_backend){.ops = &sizes,
                         .name = "cuda",
+                        .lanes = GP_LANES,
                         .operand = GP_DTYPE_BF16,
                         .workspace_bytes = GP_LANES * (size_t)GP_CUDA_WORKSPACE_BYTES};
 }

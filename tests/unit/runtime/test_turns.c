@@ -104,6 +104,7 @@ static gp_engine *open_watched(const char *folder, int requests, int64_t cache_t
     allocations = 0;
     fails = -1;
     model->backend->ops = &watched;
+    model->backend->lanes = GP_LANES; /* as a GPU's, for when a picture is encoded */
     return engine;
 }
 
