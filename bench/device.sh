@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a machine with a GPU is asked, most important first: PTX wrappers against their twins, the kernel tests natively,
-# parity where the program was built, every kernel's time (bench/kernels), compute-sanitizer where it is. Needs nvcc, cmake
+# parity where the program was built, every kernel's time (bench/kernels), the whole model's, compute-sanitizer where it is. Needs nvcc, cmake
 # and a C++ compiler; no library of the program's own. cuBLASLt and cuDNN, where they are found, are the bench's yardsticks.
 #   bench/device.sh [FOLDER]   writes to FOLDER ($OUT, else bench/results/device) a log a step, summary.txt,
 #                              <gpu>-<date>.json with every number, and <gpu>-<date>-kernels.txt, the kernels' table
@@ -75,7 +75,7 @@ if [ -z "${GEOPIXEL_DEVICE_BUILD:-}" ] || [ ! -x "$build/tests/cuda_linear" ]; t
     step build 1800 cmake --build "$build" -j "$(nproc)" "${keep_going[@]}"
 fi
 
-tests=(test_wrappers cuda_linear cuda_attention cuda_rows)
+tests=(test_wrappers cuda_linear cuda_attention cuda_rows cuda_lanes)
 for name in cuda_masks cuda_pictures; do # they need libraries
     [ ! -x "$build/tests/$name" ] || tests+=("$name")
 done
@@ -89,6 +89,12 @@ if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
     step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
+# The whole model in random numbers, where the program was built: answers a second against how many go together.
+if [ -n "$gpu" ] && [ -x "$build/bin/geopixel" ]; then
+    step bench_model 300 "$build/bin/geopixel" bench offline --dummy-weights 7b --model tools/nano/model --device cuda \
+        --tile 1024 --crops 9 --max-new-tokens 300 --requests 32 --batch 32 --json "$out/model.json"
+    [ ! -f "$out/model.json" ] || mv "$out/model.json" "$out/$(printf '%s' "$gpu" | tr ' /' '--')-$(date -u +%F)-model.json"
+fi
 if [ -z "$gpu" ]; then
     say "compute-sanitizer was not asked: there is no GPU"
 elif command -v compute-sanitizer >/dev/null; then
