@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds and runs every test: the release build, the same suite under address and undefined-behaviour sanitizers, and each
-# fuzz target for GEOPIXEL_FUZZ_SECONDS (60). Ends with one line: N passed, N failed, N skipped.
+# fuzz target for GEOPIXEL_FUZZ_SECONDS (45). Ends with one line: N passed, N failed, N skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools/install_packages.sh --tests
 export PYTHON3=/usr/bin/python3
-seconds=${GEOPIXEL_FUZZ_SECONDS:-60}
+seconds=${GEOPIXEL_FUZZ_SECONDS:-45}
 logs=build/test-logs
 mkdir -p "$logs"
 # Judges of `geopixel eval` that Debian has no packages of; the tests that need them skip where PyPI is out of reach.
@@ -53,7 +53,7 @@ for target in build-fuzz/bin/fuzz_*; do
     name=${target##*/fuzz_}
     found=build-fuzz/found/$name
     mkdir -p "$found"
-    # Two at a time would share two cores; one after the other keeps the minute whole.
+    # Two at a time would share two cores; one after the other keeps the time whole.
     if "$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=65536 -print_final_stats=1 \
         -artifact_prefix="$found/crash-" "$found" "tests/fuzz/corpus/$name" >"$logs/fuzz-$name.log" 2>&1; then
         echo "fuzz $name: passed, $(grep -oE 'stat::number_of_executed_units: *[0-9]+' "$logs/fuzz-$name.log" | grep -oE '[0-9]+$') inputs"

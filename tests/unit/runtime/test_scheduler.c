@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #ifdef GP_TEST_SIMT
-enum { DEVICE = GP_DEVICE_CUDA, QUESTIONS = 4, TOGETHER = 8, TOKENS = 3 };
+enum { DEVICE = GP_DEVICE_CUDA, QUESTIONS = 3, TOGETHER = 5, TOKENS = 2 };
 #else
 enum { DEVICE = GP_DEVICE_CPU, QUESTIONS = 12, TOGETHER = 64, TOKENS = 6 };
 #endif
@@ -64,7 +64,7 @@ static void test_company(const char *model, const gp_image *images) {
     for (size_t room = 0; room < sizeof rooms / sizeof *rooms; room++) {
         gp_engine *engine =
             open_for(model, rooms[room].threads, rooms[room].requests, rooms[room].cache_tokens);
-        int count = room == 0 ? TOGETHER : TOGETHER / 8;
+        int count = room == 0 ? TOGETHER : (TOGETHER + 7) / 8;
         for (int i = 0; i < count; i++) {
             which[i] = (int)(random_bits(&state) % QUESTIONS);
             requests[i] = submit(engine, question(which[i], images), &answers[i]);
