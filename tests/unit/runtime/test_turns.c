@@ -390,13 +390,26 @@ static void test_early_grounding(const char *model) {
     gp_free((void *)image.pixels);
 }
 
+/** All in a session where they share one; the first waits for the others. Passes are counted from here on. */
+static gp_session *begin_sharing(gp_engine *engine, bool shared, const gp_image *image,
+                                 gp_request_options *options, asked *all, int count) {
+    gp_status status = {0};
+    gp_session *session = shared ? gp_session_open(engine, image, &status) : NULL;
+    REQUIRE(!shared || session != NULL, "%s", status.message);
+    for (int i = 0; i < count; i++) {
+        options[i].session = session;
+        all[i] = (asked){.cancel_at = GP_STAGE_COUNT, .holds = i == 0};
+    }
+    forget_passes();
+    return session;
+}
+
 /** Two questions of a session have one encoding, and two pictures two, one a round. */
 static void test_shared_grounding(const char *model) {
     enum { COUNT = 2, TOKENS = 6 };
     static asked alone[COUNT], both[COUNT];
     gp_image image = test_picture(100, 90), other = test_picture(70, 110);
     gp_request_options options[COUNT];
-    gp_status status = {0};
     gp_engine *engine = open_watched(model, COUNT, 0);
     for (int shared = 0; shared < 2; shared++) {
         for (int i = 0; i < COUNT; i++) {
@@ -407,13 +420,7 @@ static void test_shared_grounding(const char *model) {
             if (i > 0) options[i].prompt = "Where is the road?";
         }
         ask_each(engine, options, alone, COUNT);
-        gp_session *session = shared ? gp_session_open(engine, &image, &status) : NULL;
-        REQUIRE(!shared || session != NULL, "%s", status.message);
-        for (int i = 0; i < COUNT; i++) {
-            options[i].session = session;
-            both[i] = (asked){.cancel_at = GP_STAGE_COUNT, .holds = i == 0};
-        }
-        forget_passes();
+        gp_session *session = begin_sharing(engine, shared, &image, options, both, COUNT);
         ask_all(engine, options, both, COUNT);
         check_same(alone, both, COUNT);
         CHECK(encoded == (shared ? 1 : COUNT), "%d pictures of %d questions", encoded, COUNT);
@@ -431,20 +438,13 @@ static void test_cancelled_grounding(const char *model) {
     static asked alone[COUNT], both[COUNT];
     gp_image image = test_picture(100, 90);
     gp_request_options options[COUNT];
-    gp_status status = {0};
     gp_engine *engine = open_watched(model, COUNT, 0);
     for (int i = 0; i < COUNT; i++)
         options[i] = (gp_request_options){
             .image = image, .crops = 1, .max_new_tokens = 12, .sampling = {SEG_ALWAYS, 1, seed}};
     ask_each(engine, options, alone, COUNT);
     for (int shared = 0; shared < 2; shared++) {
-        gp_session *session = shared ? gp_session_open(engine, &image, &status) : NULL;
-        REQUIRE(!shared || session != NULL, "%s", status.message);
-        for (int i = 0; i < COUNT; i++) {
-            options[i].session = session;
-            both[i] = (asked){.cancel_at = GP_STAGE_COUNT, .holds = i == 0};
-        }
-        forget_passes();
+        gp_session *session = begin_sharing(engine, shared, &image, options, both, COUNT);
         cancelled_by_encoding = &both[0].all.request;
         ask_all(engine, options, both, COUNT);
         CHECK(both[0].all.final == GP_EVENT_CANCELLED && both[0].all.masks == 0 &&
