@@ -117,3 +117,12 @@ static inline const char *scratch_folder(void) {
     if (scratch_count++ == 0) atexit(remove_scratch);
     return path;
 }
+
+/** The file `name` of one folder, as a link in another. */
+static inline void link_file(const char *from_folder, const char *to_folder, const char *name) {
+    char from[8300], to[8300], real[4096];
+    REQUIRE(realpath(from_folder, real) != NULL, "%s", from_folder);
+    snprintf(from, sizeof from, "%s/%s", real, name);
+    snprintf(to, sizeof to, "%s/%s", to_folder, name);
+    REQUIRE(symlink(from, to) == 0, "cannot link %s", to);
+}

@@ -8,14 +8,6 @@
 
 static char tokenizer[4096], sizes[4096];
 
-static void link_file(const char *model, const char *name) {
-    char from[8300], to[4200], real[4096];
-    REQUIRE(realpath(model, real) != NULL, "%s", model);
-    snprintf(from, sizeof from, "%s/%s", real, name);
-    snprintf(to, sizeof to, "%s/%s", tokenizer, name);
-    REQUIRE(symlink(from, to) == 0, "cannot link %s", to);
-}
-
 /** The model's config.json with another vocabulary, as the only file of `sizes`. */
 static void write_config(const char *model, int vocabulary) {
     char path[4200];
@@ -95,7 +87,7 @@ int main(int argc, char **argv) {
     gp_status status = {0};
     snprintf(tokenizer, sizeof tokenizer, "%s", scratch_folder());
     snprintf(sizes, sizeof sizes, "%s", scratch_folder());
-    for (int i = 0; i < 3; i++) link_file(argv[1], files[i]);
+    for (int i = 0; i < 3; i++) link_file(argv[1], tokenizer, files[i]);
     REQUIRE(gp_tokenizer_open(tokenizer, &read, &status), "%s", status.message);
     int tokens = gp_tokenizer_vocabulary(read);
     gp_tokenizer_close(read);

@@ -9,14 +9,6 @@
 
 static char folder[4096];
 
-static void link_file(const char *model, const char *name) {
-    char from[8300], to[4200], real[4096];
-    REQUIRE(realpath(model, real) != NULL, "%s", model);
-    snprintf(from, sizeof from, "%s/%s", real, name);
-    snprintf(to, sizeof to, "%s/%s", folder, name);
-    REQUIRE(symlink(from, to) == 0, "cannot link %s", to);
-}
-
 /** What happens to a tensor on its way to the new file. */
 typedef enum change { KEEP, DROP, CUT } change;
 
@@ -75,7 +67,7 @@ static void new_folder(const char *model) {
     static const char *const others[] = {"config.json", "tokenizer.model", "added_tokens.json",
                                          "special_tokens_map.json"};
     snprintf(folder, sizeof folder, "%s", scratch_folder());
-    for (int i = 0; i < 4; i++) link_file(model, others[i]);
+    for (int i = 0; i < 4; i++) link_file(model, folder, others[i]);
 }
 
 static char warned[4096];
