@@ -6,9 +6,9 @@
 #include "runtime/engine.h"
 
 #include "kernels/base/memory.h"
+#include "kernels/base/threads.h"
 #include "runtime/replica.h"
 
-#include <pthread.h>
 #include <string.h>
 
 struct gp_request {
@@ -138,7 +138,7 @@ gp_engine *gp_engine_open_on(const gp_engine_options *options, gp_backend *backe
     for (; engine->server_count < count && done; engine->server_count++) {
         server *own = &servers[engine->server_count];
         *own = (server){.engine = engine, .index = engine->server_count, .backend = backend};
-        int error = pthread_create(&own->thread, NULL, serve, own);
+        int error = gp_thread_create(&own->thread, serve, own);
         own->started = done = error == 0;
         if (error != 0) {
             own->state = SERVER_FAILED;

@@ -1,12 +1,12 @@
 #include "runtime/ranks.h"
 
+#include "kernels/base/threads.h"
 #include "runtime/orders.h"
 #include "runtime/plan.h"
 #include "runtime/processes.h"
 #include "runtime/watch.h"
 #include "runtime/worker.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -106,7 +106,7 @@ static bool start_worker(gp_ranks *ranks, int rank, const gp_engine_options *opt
                                           .device_count = replicas * ranks->size,
                                           .channel = ends[1],
                                           .failed = &ranks->failed};
-    int error = pthread_create(&worker->thread, NULL, run_worker, worker);
+    int error = gp_thread_create(&worker->thread, run_worker, worker);
     worker->started = error == 0;
     if (error != 0) gp_channel_close(&ends[1]);
     return error == 0 || gp_fail(status, "cannot start rank %d's thread: %s", rank, strerror(error));

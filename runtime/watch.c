@@ -1,9 +1,9 @@
 #include "runtime/watch.h"
 
 #include "kernels/base/memory.h"
+#include "kernels/base/threads.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 
 struct gp_watch {
@@ -33,7 +33,7 @@ bool gp_watch_start(gp_watch **out, const gp_channel *channels, int count,
         watch->count = count;
         watch->gone = gone;
         watch->user = user;
-        int error = pthread_create(&watch->thread, NULL, watch_channels, watch);
+        int error = gp_thread_create(&watch->thread, watch_channels, watch);
         started = error == 0 || gp_fail(status, "no thread to watch channels: %s", strerror(error));
         for (int i = 0; i < 2 && !started; i++) gp_channel_close(&watch->stop[i]);
     }

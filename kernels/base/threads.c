@@ -1,13 +1,12 @@
 /**
- * A job is a range of task numbers that all threads draw from; a thread that
- * finds no job spins for a little while, since the next operation usually follows within microseconds, then
- * sleeps.
+ * A job is a range of task numbers that all threads draw from; a thread that finds no job spins for a little
+ * while, since the next operation usually follows within microseconds, then sleeps.
  */
 #include "kernels/base/threads.h"
 
 #include "kernels/base/memory.h"
 
-#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -41,6 +40,18 @@ static void *work(void *argument);
 static void draw_tasks(struct gp_threads *pool, int thread);
 static void pause_briefly(void);
 
+/** Faults stay open: a blocked one ends the program without a word of where it was. */
+int gp_thread_create(pthread_t *thread, void *(*function)(void *), void *argument) {
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    sigset_t signals, before;
+    sigfillset(&signals);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&signals, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    int error = pthread_create(thread, NULL, function, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
 bool gp_threads_start(int count, struct gp_threads **out, gp_status *status) {
     struct gp_threads *pool = gp_allocate_zeroed(1, sizeof *pool);
     if (pool == NULL) return gp_fail(status, "no memory for %d threads", count);
@@ -53,7 +64,7 @@ bool gp_threads_start(int count, struct gp_threads **out, gp_status *status) {
     while (done && pool->count < count) {
         struct worker *self = &pool->arguments[pool->count];
         *self = (struct worker){pool, pool->count};
-        int error = pthread_create(&pool->workers[pool->count], NULL, work, self);
+        int error = gp_thread_create(&pool->workers[pool->count], work, self);
         if (error != 0) {
             gp_fail(status, "cannot start thread %d of %d: %s", pool->count + 1, count, strerror(error));
             gp_threads_stop(pool);

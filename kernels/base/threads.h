@@ -1,12 +1,17 @@
-/** A pool of threads that run one job at a time: the CPU backend's, and those that bring weights to a GPU. */
+/** Threads: one alone, and a pool that runs one job at a time (the CPU backend's, and the one that brings
+ * weights to a GPU). */
 #pragma once
 
 #include "kernels/base/status.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct gp_threads;
+
+/** pthread_create for a thread that leaves the program's signals to the program's own threads. */
+int gp_thread_create(pthread_t *thread, void *(*function)(void *), void *argument);
 
 /** One piece of a job: `index` of its tasks, on thread `thread`. */
 typedef void (*gp_task)(void *argument, int64_t index, int thread);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """`geopixel chat`: conversations through a pipe and on a terminal. Standard library alone; the environment is test_program.py's."""
-import json, os, pty, select, signal, subprocess, sys, termios, time, unittest
+import ctypes, json, os, pty, re, select, signal, subprocess, sys, termios, time, unittest
 from test_program import Base, MODEL, PROGRAM, SCENE, read_png, run
 
 WILD = ["--temperature", "50", "--seed", "7", "--max-new-tokens", "40"]  # the random model's likeliest answer is always the same
@@ -76,7 +76,8 @@ class Piped(Base):
 
 class Terminal(Base):
     def start(self, *arguments, home=None):
-        self.master, slave = pty.openpty(); self.seen = ""; self.before = termios.tcgetattr(slave)
+        self.master, slave = pty.openpty(); self.seen = ""
+        modes = termios.tcgetattr(slave); modes[3] |= termios.NOFLSH; termios.tcsetattr(slave, termios.TCSANOW, modes); self.before = modes
         environment = {k: v for k, v in os.environ.items() if k not in ("LANG", "LC_ALL", "LC_CTYPE")}
         self.child = subprocess.Popen([PROGRAM, "chat", "--model", MODEL, "--image", SCENE, *arguments], stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True,
                                       preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0),
@@ -103,6 +104,10 @@ class Terminal(Base):
     def test_lines(self):
         """Prompt, editing, history, Ctrl-C and Ctrl-D at the prompt."""
         self.start("-q"); self.wait("geopixel> ")
+        self.assertTrue(termios.tcgetattr(self.slave)[3] & termios.NOFLSH, "a Ctrl-C at the prompt throws nothing away")
+        for thread in map(int, os.listdir(f"/proc/{self.child.pid}/task")):  # a library's thread may take the signal
+            blocked = int(re.search(r"SigBlk:\s*(\w+)", open(f"/proc/{self.child.pid}/task/{thread}/status").read())[1], 16)
+            if not blocked >> (signal.SIGINT - 1) & 1: ctypes.CDLL(None).tgkill(self.child.pid, thread, signal.SIGINT); self.wait("^C"); self.wait("geopixel> ")
         self.type("/cleax\x7fr\r"); self.wait("geopixel> ")  # corrected
         self.type("/nope never mind\x03"); self.wait("^C"); self.wait("geopixel> ")  # forgotten
         self.type("Where is the flüss?\r"); self.wait("a green field"); self.wait("geopixel> ")

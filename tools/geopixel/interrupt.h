@@ -3,7 +3,8 @@
 
 #include "runtime/geopixel.h"
 
-/** Handles SIGINT and SIGTERM from now on, and ignores SIGPIPE: a closed pipe shows as a failed write. */
+/** Handles SIGINT and SIGTERM from now on, in the thread that calls this, and ignores SIGPIPE: a closed pipe
+ * shows as a failed write. */
 void gp_interrupt_watch(void);
 
 /** The request that a signal cancels from now on; NULL: none. A signal that came before cancels it at once.

@@ -21,6 +21,7 @@ enum { LINE_BYTES_MAX = 1 << 20, HISTORY_LINES = 1000, PATH_BYTES = 4096 };
 
 /* libedit's callbacks have no user pointer, and there is one terminal. */
 static bool edited, line_done;
+static struct termios modes_before;
 static char *edited_line; /* libedit's, to be freed; NULL: the end */
 static char *buffer;      /* what was read from a pipe */
 static size_t capacity, held, taken;
@@ -34,6 +35,7 @@ void gp_lines_open(void) {
     char path[PATH_BYTES];
     edited = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!edited) return;
+    tcgetattr(STDIN_FILENO, &modes_before);
     /* libedit takes what is typed for characters of the locale; ours are UTF-8. */
     if (setlocale(LC_CTYPE, "") == NULL || MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8");
     rl_catch_signals = 0;
@@ -41,6 +43,9 @@ void gp_lines_open(void) {
     using_history();
     stifle_history(HISTORY_LINES);
     if (history_path(path, false)) read_history(path);
+    /* Ctrl-C throws away what was typed and not yet read, and it could do so after input was seen and before
+     * it is read, which then waits with the signal blocked. Without that flush, input that was seen stays. */
+    rl_parse_and_bind("setty -d +noflsh");
 }
 
 bool gp_lines_edited(void) {
@@ -77,16 +82,6 @@ static void take_line(char *line) {
     line_done = true;
 }
 
-/** Ctrl-C throws away what was typed and not yet read, and it could do so after input was seen and before it
- * is read, which then waits with the signal blocked. Without that flush, input that was seen stays; libedit's
- * own modes come back at the line's end. */
-static void keep_typed(void) {
-    struct termios modes;
-    if (tcgetattr(STDIN_FILENO, &modes) != 0) return;
-    modes.c_lflag |= NOFLSH;
-    tcsetattr(STDIN_FILENO, TCSANOW, &modes);
-}
-
 static gp_line_event next_edited(const char **line) {
     sigset_t before;
     gp_line_event event = GP_LINE;
@@ -95,12 +90,12 @@ static gp_line_event next_edited(const char **line) {
     line_done = false;
     block_signals(&before);
     rl_callback_handler_install(PROMPT, take_line);
-    keep_typed();
     while (!line_done && event == GP_LINE) {
         event = wait_for_input(&before);
         if (event == GP_LINE) rl_callback_read_char();
     }
     rl_callback_handler_remove();
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &modes_before); /* libedit's own way back clears some */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (event == GP_LINE && edited_line == NULL) event = GP_LINE_END;
     if (event != GP_LINE) {
