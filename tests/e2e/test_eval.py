@@ -559,6 +559,20 @@ class Resuming(Eval):
         listed = self.write("list.json", [json.loads(line) for line in lines[:2]]); before = self.bytes("list.json")
         self.refuse(1, ["list.json", "is a list"], *self.command(listed)); self.assertEqual(self.bytes("list.json"), before)
 
+    def test_together(self):
+        """Several at a time, on copies of the model too, give the same file; interrupted or failing, none that was answered is lost."""
+        made = []
+        for number in range(6): made.append(record(number, "<p> a field </p> [SEG]", [rle(blob(30, 40 + number // 2))])); made[-1]["image"] = f"{number // 2}.png"
+        self.data = self.write("data.json", made); more = ("--max-new-tokens", "60"); whole = self.finish("whole.jsonl", *more)
+        self.assertEqual([json.loads(line)["id"] for line in whole[0].splitlines()], [str(number) for number in range(6)])
+        for name, so in (("three.jsonl", ("--batch", "3")), ("many.jsonl", ("--batch", "64")), ("copies.jsonl", ("--dp", "2", "--batch", "2"))): self.assertEqual(self.finish(name, *more, *so), whole)
+        child = subprocess.Popen([PROGRAM, *self.command(self.path("i.jsonl"), "--batch", "4", "--max-new-tokens", "400")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while child.poll() is None and not (os.path.exists(self.path("i.jsonl")) and b"\n" in self.bytes("i.jsonl")): time.sleep(0.001)
+        child.send_signal(signal.SIGINT); _, err = child.communicate(); self.assertIn(child.returncode, (0, 130), err)
+        long = self.finish("long.jsonl"); self.assertEqual(sorted(self.finish("i.jsonl", "--batch", "4")[0].splitlines()), sorted(long[0].splitlines()))
+        os.remove(self.path("2.png")); done = run(*self.command(self.path("p.jsonl"), *more, "--batch", "4", "-q")); self.assertEqual(done.returncode, 1)
+        self.assertIn("2.png: cannot be read: No such file", done.stderr); self.assertEqual(self.bytes("p.jsonl"), b"".join(whole[0].splitlines(True)[:4]))
+
     def test_missing_picture(self):
         """What was answered stays."""
         os.remove(self.path("1.png")); done = run(*self.command(self.path("p.jsonl"), "--json", self.path("none.json"), "-q", "--max-new-tokens", "20"))
@@ -577,7 +591,7 @@ class Refusals(Eval):
 
     def test_usage(self):
         done = run("eval", "--help"); self.assertEqual((done.returncode, done.stderr), (0, "")); self.assertIn("usage: geopixel eval [options]", done.stdout)
-        for option in ("--task gcg|refseg", "--data", "--images", "--split", "--model", "--predictions", "--bert", "--json", "--crops", "--threads"): self.assertIn(option, done.stdout)
+        for option in ("--task gcg|refseg", "--data", "--images", "--split", "--model", "--predictions", "--bert", "--json", "--batch", "--dp", "--crops", "--threads"): self.assertIn(option, done.stdout)
         self.bad(["fly", "gcg|refseg"], task="fly", code=2); self.bad(["--bret"], None, None, "--bret", "x", code=2); self.bad(["--quiet and --verbose"], None, None, "-q", "-v", code=2)
         self.refuse(2, ["--task is missing"], "eval", "--data", self.data, "--predictions", self.good); self.refuse(2, ["--data is missing"], "eval", "--task", "gcg", "--predictions", self.good)
         self.refuse(2, ["--model nor --predictions"], "eval", "--task", "gcg", "--data", self.data)

@@ -49,7 +49,9 @@ static gp_engine_options engine_options(const gp_asking_options *o) {
     return (gp_engine_options){.model = o->model,
                                .device = (gp_device)o->device,
                                .threads = (int)o->threads,
-                               .ranks = (int)o->ranks};
+                               .replicas = (int)o->replicas,
+                               .ranks = (int)o->ranks,
+                               .requests = (int)o->together};
 }
 
 bool gp_asking_served(const gp_asking_options *options, int *code) {
@@ -69,42 +71,60 @@ bool gp_asking_open(gp_asking *asking, gp_status *status) {
 }
 
 static void on_event(void *user, const gp_event *event) {
-    gp_asking *asking = user;
-    if (asking->silent && (event->type == GP_EVENT_TEXT || event->type == GP_EVENT_PROGRESS)) return;
-    if (event->type == GP_EVENT_TEXT)
-        gp_terminal_text(&asking->terminal, event->text.text, event->text.length);
-    else if (event->type == GP_EVENT_PROGRESS)
-        gp_terminal_progress(&asking->terminal, event->progress.stage, event->progress.done,
-                             event->progress.total);
-    else if (event->type == GP_EVENT_ERROR)
-        asking->failure = gp_copy_text(event->error);
+    gp_question *question = user;
+    gp_terminal *terminal = question->terminal;
+    if (event->type == GP_EVENT_ERROR)
+        question->failure = gp_copy_text(event->error);
+    else if (event->type != GP_EVENT_TEXT && event->type != GP_EVENT_PROGRESS)
+        gp_answer_take(&question->answer, event);
+    else if (terminal == NULL)
+        return;
+    else if (event->type == GP_EVENT_TEXT)
+        gp_terminal_text(terminal, event->text.text, event->text.length);
     else
-        gp_answer_take(&asking->answer, event);
+        gp_terminal_progress(terminal, event->progress.stage, event->progress.done, event->progress.total);
 }
 
-gp_event_type gp_asking_ask(gp_asking *asking, gp_request_options request, gp_status *status) {
+bool gp_asking_submit(const gp_asking *asking, gp_request_options request, gp_question *question,
+                      gp_status *status) {
     const gp_asking_options *o = asking->options;
-    gp_answer_clear(&asking->answer);
-    gp_free(asking->failure);
-    asking->failure = NULL;
+    gp_question_clear(question);
     request.crops = (int)o->crops;
     request.max_crops = (int)o->max_crops;
     request.max_new_tokens = (int)o->max_new_tokens;
     request.sampling = (gp_sampling){(float)o->temperature, (float)o->top_p, (uint64_t)o->seed};
     request.on_event = on_event;
-    request.user = asking;
-    gp_request *running = gp_submit(asking->engine, &request, status);
-    if (running == NULL) return GP_EVENT_ERROR;
-    gp_interrupt_cancels(running);
-    gp_event_type end = gp_request_wait(running);
+    request.user = question;
+    question->request = gp_submit(asking->engine, &request, status);
+    return question->request != NULL;
+}
+
+gp_event_type gp_asking_wait(gp_question *question, gp_status *status) {
+    gp_interrupt_cancels(question->request);
+    gp_event_type end = gp_request_wait(question->request);
     gp_interrupt_cancels(NULL);
-    gp_request_release(running);
-    if (end == GP_EVENT_ERROR) gp_fail(status, "%s", asking->failure != NULL ? asking->failure : "failed");
-    if (end == GP_EVENT_DONE && asking->answer.out_of_memory) {
+    gp_request_release(question->request);
+    question->request = NULL;
+    if (end == GP_EVENT_ERROR)
+        gp_fail(status, "%s", question->failure != NULL ? question->failure : "failed");
+    if (end == GP_EVENT_DONE && question->answer.out_of_memory) {
         gp_fail(status, "no memory for the answer");
         return GP_EVENT_ERROR;
     }
     return end;
+}
+
+gp_event_type gp_asking_ask(gp_asking *asking, gp_request_options request, gp_status *status) {
+    gp_question *question = &asking->question;
+    question->terminal = &asking->terminal;
+    return gp_asking_submit(asking, request, question, status) ? gp_asking_wait(question, status)
+                                                               : GP_EVENT_ERROR;
+}
+
+void gp_question_clear(gp_question *question) {
+    gp_answer_clear(&question->answer);
+    gp_free(question->failure);
+    question->failure = NULL;
 }
 
 bool gp_asking_end_text(gp_asking *asking, gp_status *status) {
@@ -116,7 +136,6 @@ bool gp_asking_end_text(gp_asking *asking, gp_status *status) {
 
 void gp_asking_close(gp_asking *asking) {
     gp_engine_close(asking->engine);
-    gp_answer_clear(&asking->answer);
-    gp_free(asking->failure);
+    gp_question_clear(&asking->question);
     *asking = (gp_asking){0};
 }

@@ -12,6 +12,7 @@ typedef struct gp_asking_options {
     gp_scene_options scene;
     const char *model;
     long long crops, max_crops, max_new_tokens, seed, threads, ranks;
+    long long together, replicas; /* of gp_engine_options: requests and replicas */
     double temperature, top_p;
     int device; /* gp_device */
     bool quiet, verbose;
@@ -38,14 +39,20 @@ typedef struct gp_asking_options {
     {"verbose", 'v', GP_OPTION_FLAG, NULL, "memory by plan and time a stage, on standard error", &(o)->verbose, 0, 0}
 /* clang-format on */
 
-/** The engine and the question under way. Zeros but for `options` before gp_asking_open. */
+/** One question, under way between gp_asking_submit and gp_asking_wait. Free with gp_question_clear. */
+typedef struct gp_question {
+    gp_terminal *terminal; /* where text and progress are shown; NULL: nowhere */
+    gp_request *request;
+    gp_answer answer; /* of use where it ended well */
+    char *failure;
+} gp_question;
+
+/** The engine and the question that is asked of it alone. Zeros but for `options` before gp_asking_open. */
 typedef struct gp_asking {
     const gp_asking_options *options;
     gp_terminal terminal;
     gp_engine *engine;
-    gp_answer answer; /* the last one that was asked for; of use where it ended well */
-    char *failure;    /* of the request */
-    bool silent;      /* neither text nor progress of an answer is shown */
+    gp_question question;
 } gp_asking;
 
 /** Whether the options hold together: a model, not quiet and verbose at once, a scene that can be read. */
@@ -70,6 +77,14 @@ bool gp_asking_open(gp_asking *asking, gp_status *status);
  * prompt and history; the rest comes from the options. Where GP_EVENT_ERROR is returned, `status` tells why.
  */
 gp_event_type gp_asking_ask(gp_asking *asking, gp_request_options request, gp_status *status);
+
+/** The same in two, for several questions at a time: `question` stays where it is until the wait is over. */
+bool gp_asking_submit(const gp_asking *asking, gp_request_options request, gp_question *question,
+                      gp_status *status);
+gp_event_type gp_asking_wait(gp_question *question, gp_status *status);
+
+/** Frees the answer; the question is not under way. */
+void gp_question_clear(gp_question *question);
 
 /** Ends the answer on the screen; fails where standard output cannot be written. */
 bool gp_asking_end_text(gp_asking *asking, gp_status *status);

@@ -241,7 +241,7 @@ static void save(chat *c, const char *name) {
 
 /** The answer becomes the last one, question and text a turn. */
 static bool remember(chat *c, const char *question) {
-    gp_turn turn = {gp_copy_text(question), gp_copy_text(c->asking.answer.text)};
+    gp_turn turn = {gp_copy_text(question), gp_copy_text(c->asking.question.answer.text)};
     char *copy = gp_copy_text(question);
     gp_turn *turns = gp_grow(c->turns, c->turn_count * sizeof turn, (c->turn_count + 1) * sizeof turn);
     if (turns != NULL) c->turns = turns;
@@ -253,8 +253,8 @@ static bool remember(chat *c, const char *question) {
     }
     c->turns[c->turn_count++] = turn;
     gp_answer_clear(&c->last);
-    c->last = c->asking.answer;
-    c->asking.answer = (gp_answer){0};
+    c->last = c->asking.question.answer;
+    c->asking.question.answer = (gp_answer){0};
     gp_free(c->last_question);
     c->last_question = copy;
     return true;

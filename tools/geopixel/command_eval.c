@@ -1,13 +1,12 @@
 #include "tools/geopixel/command_eval.h"
 
-#include "kernels/base/clock.h"
-#include "kernels/base/memory.h"
 #include "tools/geopixel/arguments.h"
 #include "tools/geopixel/asking.h"
 #include "tools/geopixel/evaluation/tables.h"
 #include "tools/geopixel/exit_codes.h"
 #include "tools/geopixel/interrupt.h"
 #include "tools/geopixel/outputs/output_file.h"
+#include "tools/geopixel/questions.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,9 +26,6 @@ typedef struct evaluation {
     gp_predictions predictions;
     gp_similarity similarity;
     gp_output_file report;
-    const char *shown; /* the picture below; NULL: none */
-    gp_scene scene;
-    gp_session *session; /* what is computed of it serves all questions about it that follow each other */
 } evaluation;
 
 static bool parse(evaluation *e, int count, char **arguments, bool *help);
@@ -95,6 +91,10 @@ static bool parse(evaluation *e, int count, char **arguments, bool *help) {
         {"bert", 0, GP_OPTION_TEXT, "DIR",
          "compare phrases by this BERT checkpoint; else by the words they share", &e->bert, 0, 0},
         {"json", 0, GP_OPTION_TEXT, "FILE.json", "write the figures", &e->json, 0, 0},
+        {"batch", 'b', GP_OPTION_WHOLE, "N", "questions that are worked on at the same time, at most (1)",
+         &e->options.together, 1, GP_REQUESTS_MOST},
+        {"dp", 0, GP_OPTION_WHOLE, "N", "copies of the model, on devices of their own (1)",
+         &e->options.replicas, 1, GP_RANKS_MOST},
         GP_ASKING_OPTIONS(&e->options),
     };
     const gp_command command = {"eval",  "how right a model's text and masks are on a data set",
@@ -145,94 +145,14 @@ static bool read_inputs(evaluation *e) {
 
 /* ---- the questions ---- */
 
-static json_t *prediction_of(const evaluation *e, const gp_sample *sample, const gp_rgb_image *image) {
-    const gp_answer *answer = &e->asking.answer;
-    json_t *masks = json_array(), *phrases = json_array();
-    bool done = true;
-    for (size_t i = 0; i < answer->mask_count && done; i++) {
-        const gp_phrase *phrase = gp_answer_phrase(answer, i);
-        done = json_array_append_new(masks, gp_rle_json(&answer->masks[i].rle)) == 0 &&
-               json_array_append_new(phrases, phrase != NULL ? json_string(phrase->text) : json_null()) == 0;
-    }
-    if (!done) {
-        json_decref(masks);
-        json_decref(phrases);
-        return NULL;
-    }
-    return json_pack("{s:s,s:[i,i],s:s,s:o,s:o,s:s,s:i}", "id", sample->id, "size", image->height,
-                     image->width, "text", answer->text != NULL ? answer->text : "", "phrases", phrases,
-                     "masks", masks, "model", e->options.model, "crops", (int)e->options.crops);
-}
-
-static void look_away(evaluation *e) {
-    gp_session_close(e->session);
-    gp_scene_clear(&e->scene);
-    e->session = NULL;
-    e->shown = NULL;
-}
-
-static bool look_at(evaluation *e, const char *image) {
-    const gp_scene_options where = {.path = image};
-    if (e->shown != NULL && strcmp(e->shown, image) == 0) return true;
-    look_away(e);
-    if (!gp_asking_read_scene(&e->asking, &where, &e->scene, &e->status)) return false;
-    e->shown = image;
-    if (e->scene.empty) {
-        gp_asking_tell_empty(image);
-        return true;
-    }
-    const gp_rgb_image *rgb = &e->scene.image;
-    e->session =
-        gp_session_open(e->asking.engine, &(gp_image){rgb->width, rgb->height, 0, rgb->pixels}, &e->status);
-    return e->session != NULL;
-}
-
-static bool ask_one(evaluation *e, const gp_sample *sample) {
-    gp_status failure = {0};
-    bool done = look_at(e, sample->image);
-    gp_answer_clear(&e->asking.answer);
-    if (done && !e->scene.empty) {
-        gp_request_options request = {.session = e->session, .prompt = sample->prompt};
-        gp_event_type end = gp_asking_ask(&e->asking, request, &failure);
-        done = end == GP_EVENT_DONE;
-        if (end == GP_EVENT_ERROR)
-            gp_fail(&e->status, "%s: sample %s: %s", e->dataset.path, sample->id, failure.message);
-    }
-    if (done)
-        done = gp_predictions_add(&e->predictions, prediction_of(e, sample, &e->scene.image), &e->status);
-    gp_status_clear(&failure);
-    return done;
-}
-
-static void show_progress(evaluation *e, size_t done, size_t asked, size_t left, double begun) {
-    char line[96];
-    double each = asked > 0 ? (gp_clock_seconds() - begun) / (double)asked : 0;
-    int size = snprintf(line, sizeof line, "%zu of %zu questions", done, e->dataset.count);
-    if (asked > 0)
-        snprintf(line + size, sizeof line - (size_t)size, ", %.1f s each, %.0f min left", each,
-                 each * (double)left / 60);
-    gp_terminal_note(&e->asking.terminal, line);
-}
-
 /** Those that have no answer yet. */
 static bool ask_all(evaluation *e) {
-    size_t left = 0, asked = 0;
+    size_t left = 0;
     for (size_t i = 0; i < e->dataset.count; i++)
         left += gp_predictions_find(&e->predictions, e->dataset.samples[i].id) == NULL;
-    if (e->options.model == NULL || left == 0) return true;
-    if (!gp_asking_open(&e->asking, &e->status)) return false;
-    e->asking.silent = true;
-    double begun = gp_clock_seconds();
-    for (size_t i = 0; i < e->dataset.count; i++) {
-        const gp_sample *sample = &e->dataset.samples[i];
-        if (gp_predictions_find(&e->predictions, sample->id) != NULL) continue;
-        show_progress(e, e->dataset.count - left, asked, left, begun);
-        if (gp_interrupted() || !ask_one(e, sample)) return false;
-        asked++;
-        left--;
-    }
-    gp_terminal_clear(&e->asking.terminal);
-    return true;
+    return e->options.model == NULL || left == 0 ||
+           (gp_asking_open(&e->asking, &e->status) &&
+            gp_questions_ask(&e->asking, &e->dataset, &e->predictions, &e->status));
 }
 
 /* ---- figures ---- */
@@ -262,7 +182,6 @@ static bool tell(evaluation *e) {
 }
 
 static void clean_up(evaluation *e) {
-    look_away(e);
     gp_asking_close(&e->asking);
     gp_output_discard(&e->report);
     gp_predictions_close(&e->predictions);

@@ -207,14 +207,14 @@ static bool write_outputs(run *r) {
                                  .prompt = r->options.prompt,
                                  .width = image->width,
                                  .height = image->height};
-    gp_output_source source = {&r->asking.answer, &context, &r->scene.georeference, image};
+    gp_output_source source = {&r->asking.question.answer, &context, &r->scene.georeference, image};
     if (!gp_asking_end_text(&r->asking, &r->status)) return false;
     if (!gp_outputs_write(&r->outputs, &source, &r->status) || gp_interrupted() ||
         !gp_outputs_commit(&r->outputs, &r->status))
         return false;
     if (engine == NULL) return true;
     gp_terminal_summary(&r->asking.terminal);
-    if (r->options.asking.verbose) gp_report_numbers(&r->asking.answer, &context);
+    if (r->options.asking.verbose) gp_report_numbers(&r->asking.question.answer, &context);
     return true;
 }
 
