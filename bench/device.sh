@@ -80,6 +80,8 @@ for name in cuda_masks cuda_pictures; do # they need libraries
     [ ! -x "$build/tests/$name" ] || tests+=("$name")
 done
 for name in "${tests[@]}"; do tested "$name"; done
+# Recorded steps, by capture and replay: of the language model that ships.
+[ ! -x "$build/tests/cuda_decode_step" ] || step cuda_decode_step 300 "$build/tests/cuda_decode_step" tools/nano/model
 libraries=$(wheels lib :)
 # Ranks need NCCL: as many as there are GPUs, one of which shows that NCCL takes our calls.
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries tested cuda_communicator

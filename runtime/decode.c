@@ -24,7 +24,7 @@ bool gp_decode_step(const gp_run *run, const gp_step *step, const gp_page_table 
     const bool records = ops->record != NULL;
     const shape s = records ? shape_for(run, count, positions) : (shape){0, 0, count, positions};
     if (!lay_out(run, s.rows, buffers, status) || (records && !forget_moved(run, status))) return false;
-    if (run->ranks != NULL) gp_ranks_step(run->ranks, step, tables, count, positions);
+    if (run->ranks != NULL) gp_ranks_step(run->ranks, step, tables, count, positions, run->steps->generation);
     ops->upload(backend, buffers->step, step, sizeof *step);
     gp_recording *recorded = records ? run->steps->steps[s.row_size][s.length] : NULL;
     if (recorded != NULL) {
@@ -41,7 +41,7 @@ bool gp_decode_record_all(const gp_run *run, gp_status *status) {
     if (backend->ops->record == NULL) return true;
     if (!forget_moved(run, status)) return false;
     if (run->ranks == NULL) return record_sizes(run, status) && backend->ops->finish(backend, status);
-    gp_ranks_record(run->ranks);
+    gp_ranks_record(run->ranks, run->steps->generation);
     if (record_sizes(run, status)) return gp_ranks_wait(run->ranks, status);
     gp_ranks_give_up(run->ranks); /* who compute the next size with the leader */
     return false;
@@ -71,8 +71,14 @@ bool gp_decode_forget(const gp_run *run, gp_status *status) {
     bool done = backend->ops->finish(backend, status);
     for (int i = 0; i < GP_STEP_ROWS && backend->ops->record != NULL; i++)
         for (int k = 0; k < GP_STEP_LENGTHS; k++) backend->ops->forget(backend, steps->steps[i][k]);
-    *steps = (gp_recorded_steps){0};
+    *steps = (gp_recorded_steps){.generation = steps->generation};
     return done;
+}
+
+bool gp_decode_follow(const gp_run *run, int32_t generation, gp_status *status) {
+    if (run->steps->generation == generation) return true;
+    run->steps->generation = generation;
+    return gp_decode_forget(run, status);
 }
 
 /* ---- sizes ---- */
@@ -135,12 +141,17 @@ static bool record(const gp_run *run, const gp_batch_buffers *buffers, shape s, 
     return *recording != NULL;
 }
 
-/** Forgets what was recorded with addresses that are others' now. */
+/** Forgets what was recorded with addresses that are others' now, here or in another rank: what moves there
+ * does so as the leader tells. */
 static bool forget_moved(const gp_run *run, gp_status *status) {
     gp_recorded_steps *steps = run->steps;
-    if (steps->stage == run->stage->block && steps->moves == run->cache->moves) return true;
+    const uint64_t told = run->ranks != NULL ? gp_ranks_moves(run->ranks) : 0;
+    if (steps->stage == run->stage->block && steps->moves == run->cache->moves && steps->told == told)
+        return true;
     if (!gp_decode_forget(run, status)) return false;
     steps->stage = run->stage->block;
     steps->moves = run->cache->moves;
+    steps->told = told;
+    if (run->ranks != NULL) steps->generation++;
     return true;
 }

@@ -13,11 +13,17 @@ enum {
     GP_STEP_LENGTHS = 22, /* the same of positions: powers of two from 1024 on, up to 2^31 */
 };
 
-/** Steps that were recorded. Zeros: none. */
+/**
+ * Steps that were recorded. Zeros: none. Ranks record, replay and forget the same steps together, since a
+ * collective operation is recorded in all of them or in none: the leader counts generations, and tells with
+ * each step which it is of.
+ */
 typedef struct gp_recorded_steps {
     gp_recording *steps[GP_STEP_ROWS][GP_STEP_LENGTHS];
     const unsigned char *stage; /* where the buffers lay that are recorded, and */
     uint64_t moves;             /* run->cache->moves then */
+    uint64_t told;              /* of the leader: gp_ranks_moves then */
+    int32_t generation;
 } gp_recorded_steps;
 
 /**
@@ -31,6 +37,9 @@ bool gp_decode_step(const gp_run *run, const gp_step *step, const gp_page_table 
 
 /** The tokens of the first `rows` rows of buffers->logits, by buffers->step->choices. */
 void gp_decode_choose(const gp_model *model, const gp_batch_buffers *buffers, int rows);
+
+/** A worker's, before a step or a recording of that generation: forgets what was recorded in another. */
+bool gp_decode_follow(const gp_run *run, int32_t generation, gp_status *status);
 
 /** Records steps of all sizes, where the backend does: the stage arena and the cache are there, and will not
  * move; on all ranks. */

@@ -17,7 +17,7 @@ enum {
     GP_ORDER_COPY_PAGE, /* from, to */
     GP_ORDER_PASS,      /* GP_PASS_HEAD …: rows of prompts through the language model */
     GP_ORDER_STEP,      /* the same: a decoding step of each sequence */
-    GP_ORDER_RECORD,    /* gp_decode_record_all */
+    GP_ORDER_RECORD,    /* generation: gp_decode_record_all */
     GP_ORDER_LOOK,      /* views: gp_vision_share them */
     GP_ORDER_GROUND,    /* pictures, their largest width and height: gp_grounding_share them */
     GP_ORDER_WAIT,      /* wait for the device; answered, with what failed since the last time */
@@ -27,11 +27,12 @@ enum {
 };
 
 /**
- * A pass: rows, sequences, finals, and of a step the positions below which all sequences are; `finals`
+ * A pass: rows, sequences, finals, and of a step the positions below which all sequences are, and the
+ * generation of recorded steps that it belongs to (gp_recorded_steps); `finals`
  * numbers of rows whose logits are wanted; then for each sequence its first_row, rows, first_position, the
  * number of its pages, and the pages. A step has one row a sequence and no finals.
  */
-enum { GP_PASS_ROWS, GP_PASS_SEQUENCES, GP_PASS_FINALS, GP_PASS_POSITIONS, GP_PASS_HEAD };
+enum { GP_PASS_ROWS, GP_PASS_SEQUENCES, GP_PASS_FINALS, GP_PASS_POSITIONS, GP_PASS_GENERATION, GP_PASS_HEAD };
 
 /** Words before each sequence's pages. */
 enum { GP_PASS_FIRST_ROW, GP_PASS_SEQUENCE_ROWS, GP_PASS_FIRST_POSITION, GP_PASS_PAGES, GP_PASS_SEQUENCE };

@@ -35,6 +35,7 @@ struct gp_ranks {
     bool joined;         /* all ranks are in the group, and owe no answer */
     gp_backend *backend; /* the leader's */
     size_t stage;        /* bytes that all workers' stage arenas hold */
+    uint64_t moves;      /* times that workers were told to have other memory */
     gp_message answer;
     int32_t *words; /* of the pass that is told, with room for the longest */
 };
@@ -246,6 +247,7 @@ static bool hear_all(gp_ranks *ranks, gp_status *status) {
 bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status) {
     const uint64_t order = bytes;
     if (bytes <= ranks->stage) return true;
+    ranks->moves++;
     tell(ranks, GP_ORDER_STAGE, &order, sizeof order);
     if (!hear_all(ranks, status)) return false;
     ranks->stage = bytes;
@@ -253,8 +255,13 @@ bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status) {
 }
 
 bool gp_ranks_use_pages(gp_ranks *ranks, int32_t pages, gp_status *status) {
+    ranks->moves++;
     tell(ranks, GP_ORDER_CACHE, &pages, sizeof pages);
     return hear_all(ranks, status);
+}
+
+uint64_t gp_ranks_moves(const gp_ranks *ranks) {
+    return ranks->moves;
 }
 
 void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to) {
@@ -280,9 +287,11 @@ void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *lang
 }
 
 void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *const *tables, int count,
-                   int positions) {
-    const int32_t head[GP_PASS_HEAD] = {
-        [GP_PASS_ROWS] = count, [GP_PASS_SEQUENCES] = count, [GP_PASS_POSITIONS] = positions};
+                   int positions, int32_t generation) {
+    const int32_t head[GP_PASS_HEAD] = {[GP_PASS_ROWS] = count,
+                                        [GP_PASS_SEQUENCES] = count,
+                                        [GP_PASS_POSITIONS] = positions,
+                                        [GP_PASS_GENERATION] = generation};
     tell_pass(ranks, GP_ORDER_STEP, head, NULL, step->sequences, tables);
 }
 
@@ -294,8 +303,8 @@ void gp_ranks_ground(gp_ranks *ranks, int pictures, int width, int height) {
     tell(ranks, GP_ORDER_GROUND, (int32_t[]){pictures, width, height}, 3 * sizeof(int32_t));
 }
 
-void gp_ranks_record(gp_ranks *ranks) {
-    tell(ranks, GP_ORDER_RECORD, NULL, 0);
+void gp_ranks_record(gp_ranks *ranks, int32_t generation) {
+    tell(ranks, GP_ORDER_RECORD, &generation, sizeof generation);
 }
 
 static void tell_pass(gp_ranks *ranks, uint32_t order, const int32_t *head, const int32_t *finals,

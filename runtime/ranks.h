@@ -54,6 +54,9 @@ bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status);
 /** Makes every worker's cache hold so many pages. */
 bool gp_ranks_use_pages(gp_ranks *ranks, int32_t pages, gp_status *status);
 
+/** How often one of these two made workers have other memory: their buffers move at no other time. */
+uint64_t gp_ranks_moves(const gp_ranks *ranks);
+
 /** Every worker copies what one page has to another, after what it was told before. */
 void gp_ranks_copy_page(gp_ranks *ranks, int32_t from, int32_t to);
 
@@ -75,9 +78,9 @@ void gp_ranks_pass(gp_ranks *ranks, const gp_pass *pass, const gp_language *lang
                    const gp_language_buffers *buffers);
 
 /** Tells the workers of the decoding step that the leader makes next; the first `count` sequences of `step`
- * have these tables. */
+ * have these tables, and what is recorded of it is of that generation (gp_recorded_steps). */
 void gp_ranks_step(gp_ranks *ranks, const gp_step *step, const gp_page_table *const *tables, int count,
-                   int positions);
+                   int positions, int32_t generation);
 
 /** Tells the workers of the views that the leader gives to gp_vision_encode next. */
 void gp_ranks_look(gp_ranks *ranks, int views);
@@ -87,7 +90,7 @@ void gp_ranks_look(gp_ranks *ranks, int views);
 void gp_ranks_ground(gp_ranks *ranks, int pictures, int width, int height);
 
 /** Tells the workers to record decoding steps, as the leader does next. */
-void gp_ranks_record(gp_ranks *ranks);
+void gp_ranks_record(gp_ranks *ranks, int32_t generation);
 
 /** The communicator, waited for while it is being joined, where it is stored as soon as it can be ended; NULL
  * where there is none. For a watch's thread. */

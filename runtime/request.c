@@ -292,8 +292,10 @@ bool gp_request_step(void *user, int done, int total) {
 }
 
 bool gp_run_reserve_stage(const gp_run *run, size_t bytes, gp_status *status) {
-    return gp_arena_renew(run->stage, run->model->backend, bytes, status) &&
-           (run->ranks == NULL || gp_ranks_use_stage(run->ranks, bytes, status));
+    /* Workers first: they answer when they have done all they were told, so that the leader waits for nobody
+     * while it frees memory, which may keep a GPU's driver from others. */
+    return (run->ranks == NULL || gp_ranks_use_stage(run->ranks, bytes, status)) &&
+           gp_arena_renew(run->stage, run->model->backend, bytes, status);
 }
 
 bool gp_run_use_stage(const gp_run *run, size_t bytes, gp_request_state *const *requests, int count) {

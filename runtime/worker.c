@@ -34,6 +34,7 @@ static bool join_group(worker *w, gp_status *status);
 static bool use_pages(worker *w, int32_t pages, gp_status *status);
 static bool run_pass(worker *w, gp_status *status);
 static bool run_step(worker *w, gp_status *status);
+static bool record_all(worker *w, gp_status *status);
 static bool look(worker *w, gp_status *status);
 static bool ground(worker *w, gp_status *status);
 static bool wait_for_device(worker *w, gp_status *status);
@@ -152,7 +153,7 @@ static bool obey(worker *w, gp_status *status) {
     case GP_ORDER_GROUND:
         return (ground(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_RECORD:
-        return (gp_decode_record_all(&w->run, status) && is_well(w, status)) || give_up(w, status);
+        return (record_all(w, status) && is_well(w, status)) || give_up(w, status);
     case GP_ORDER_WAIT:
         done = wait_for_device(w, &failure);
         break;
@@ -201,7 +202,7 @@ static bool use_pages(worker *w, int32_t pages, gp_status *status) {
 
 /** What a GP_ORDER_PASS or a GP_ORDER_STEP says, checked. */
 typedef struct pass {
-    int32_t rows, sequence_count, final_count, positions;
+    int32_t rows, sequence_count, final_count, positions, generation;
     const int32_t *finals;
     gp_step step; /* the sequences, whose pages point into w->tables */
 } pass;
@@ -247,7 +248,8 @@ static bool read_pass(const worker *w, pass *p) {
     *p = (pass){.rows = head[GP_PASS_ROWS],
                 .sequence_count = head[GP_PASS_SEQUENCES],
                 .final_count = head[GP_PASS_FINALS],
-                .positions = head[GP_PASS_POSITIONS]};
+                .positions = head[GP_PASS_POSITIONS],
+                .generation = head[GP_PASS_GENERATION]};
     if (!within(p->rows, 1, GP_PREFILL_ROWS) || !within(p->sequence_count, 1, w->reserve.requests) ||
         !within(p->final_count, 0, w->reserve.requests) ||
         (step && (p->rows != p->sequence_count || !within(p->positions, 1, w->model.language.positions))))
@@ -287,7 +289,7 @@ static bool run_pass(worker *w, gp_status *status) {
 static bool run_step(worker *w, gp_status *status) {
     gp_batch_buffers buffers;
     pass p;
-    return read_pass(w, &p) &&
+    return read_pass(w, &p) && gp_decode_follow(&w->run, p.generation, status) &&
            gp_decode_step(&w->run, &p.step, NULL, p.sequence_count, p.positions, &buffers, status);
 }
 
@@ -296,6 +298,12 @@ static bool read_words(const worker *w, int32_t *words, size_t count) {
     if (w->order.bytes != count * sizeof *words || w->model.language.communicator == NULL) return false;
     memcpy(words, w->order.data, w->order.bytes);
     return true;
+}
+
+static bool record_all(worker *w, gp_status *status) {
+    int32_t generation;
+    return read_words(w, &generation, 1) && gp_decode_follow(&w->run, generation, status) &&
+           gp_decode_record_all(&w->run, status);
 }
 
 static bool look(worker *w, gp_status *status) {

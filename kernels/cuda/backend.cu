@@ -64,10 +64,12 @@ extern "C" bool gp_backend_open_cuda(int index, gp_backend **backend, gp_status 
     cuda->base.destroy = destroy;
     cuda->device = index;
     cuda->processors = properties.multiProcessorCount;
+#ifndef GP_WITHOUT_HOPPER
     cuda->hopper = capability == 90; // its own instructions do not live on in later chips
+#endif
     snprintf(cuda->base.name, sizeof cuda->base.name, "cuda %.64s, sm_%d", properties.name, capability);
     for (gp_cuda::Lane &lane : cuda->lanes) {
-        if (error == cudaSuccess) error = cudaStreamCreate(&lane.stream);
+        if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking);
         if (error == cudaSuccess) error = cudaMalloc(&lane.workspace, gp_cuda::kWorkspaceBytes);
         if (error == cudaSuccess) error = cudaEventCreateWithFlags(&lane.given, cudaEventDisableTiming);
     }

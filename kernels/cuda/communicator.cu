@@ -15,13 +15,16 @@
  * NCCL's communicators are non-blocking: a call that waits for other ranks, the first of them for their
  * coming, goes on in a thread of NCCL's and is polled here, so that an abort can come between. An abort frees
  * NCCL's communicator; therefore every call on it is made under its mutex, and no call of them waits.
- * Ranks of one process know each other: an abort of one is an abort of all of them.
+ * Ranks of one process know each other: an abort of one is an abort of all of them. NCCL's own abort first
+ * stops what runs and then waits until nobody has a graph any more that its operations were captured in; who
+ * aborts may be who is to forget them, so a thread of ours waits in it, and who destroys a rank for that.
  */
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/operations.h"
 
 extern "C" {
 #include "kernels/base/memory.h"
+#include "kernels/base/threads.h"
 #include "kernels/cuda/nccl.h"
 }
 
@@ -47,6 +50,7 @@ struct Communicator {
     Communicator *next;     // of the group in this process
     pthread_mutex_t mutex;  // around every call on `handle`, and what is below
     gp_nccl_handle handle;  // null: ended
+    gp_nccl_handle ending;  // what it was, until its abort is over; groups_mutex is around it
     bool grouped;           // the driving thread has the mutex from group_begin to group_end
     gp_nccl_result failure; // the first
     const char *called, *failed_in;
@@ -65,6 +69,7 @@ struct Group {
 };
 
 pthread_mutex_t groups_mutex = PTHREAD_MUTEX_INITIALIZER; // taken before a communicator's
+pthread_cond_t aborted = PTHREAD_COND_INITIALIZER;
 Group *groups;
 
 Communicator &communicator_of(gp_communicator *communicator) {
@@ -94,15 +99,36 @@ void keep(Communicator &own, gp_nccl_result result) {
     own.failed_in = own.called;
 }
 
-/** Ends all of the group's ranks in this process. */
+/** Aborts one that is ending. It does not leave the group meanwhile. */
+void *abort_member(void *argument) {
+    Communicator &own = *static_cast<Communicator *>(argument);
+    own.nccl->abort(own.ending);
+    pthread_mutex_lock(&groups_mutex);
+    own.ending = nullptr;
+    pthread_cond_broadcast(&aborted);
+    pthread_mutex_unlock(&groups_mutex);
+    return nullptr;
+}
+
+/** Ends all of the group's ranks in this process: no call of theirs is made from here on. All at once, since
+ * graphs of one may wait for another. */
 void end_group(Group &group) {
     pthread_mutex_lock(&groups_mutex);
     group.ended = true;
     for (Communicator *each = group.members; each != nullptr; each = each->next) {
         pthread_mutex_lock(&each->mutex);
-        if (each->handle != nullptr) each->nccl->abort(each->handle);
+        gp_nccl_handle handle = each->handle;
         each->handle = nullptr;
         pthread_mutex_unlock(&each->mutex);
+        if (handle == nullptr) continue;
+        each->ending = handle;
+        pthread_t thread;
+        int error = gp_thread_create(&thread, abort_member, each);
+        if (error == 0) pthread_detach(thread);
+        if (error != 0) { // then here
+            each->nccl->abort(handle);
+            each->ending = nullptr;
+        }
     }
     pthread_mutex_unlock(&groups_mutex);
 }
@@ -264,6 +290,7 @@ bool enter_group(Communicator &own, const gp_communicator_id *id, gp_status *sta
 /** Takes it out, once no abort looks at it any more; the last of a group that was not ended frees that. */
 void leave_group(Communicator &own) {
     pthread_mutex_lock(&groups_mutex);
+    while (own.ending != nullptr) pthread_cond_wait(&aborted, &groups_mutex);
     Communicator **at = &own.group->members;
     while (*at != &own) at = &(*at)->next;
     *at = own.next;
@@ -302,7 +329,6 @@ bool meet(Communicator &own, const gp_communicator_id *id, gp_communicator **com
     take(own, "ncclCommInitRankConfig");
     gp_nccl_result result = own.nccl->init_rank(&own.handle, size, *id, rank, &config);
     keep(own, result);
-    if (own.failure != GP_NCCL_SUCCESS) own.handle = nullptr; // NCCL has freed it
     __atomic_store_n(communicator, &own.base, __ATOMIC_RELEASE);
     give(own);
     if (check(&own.base, status)) return true;

@@ -36,8 +36,15 @@ void *allocate(gp_backend *backend, size_t bytes) {
     return nullptr;
 }
 
+static void wait_for_lanes(Backend &cuda, const char *what) {
+    for (const Lane &lane : cuda.lanes) note(cuda, cudaStreamSynchronize(lane.stream), what);
+}
+
 static void release(gp_backend *backend, void *memory) {
-    if (memory != nullptr) note(of(backend), cudaFree(memory), "release"); // waits for the whole device
+    Backend &cuda = of(backend);
+    if (memory == nullptr) return;
+    wait_for_lanes(cuda, "an operation before a release");
+    note(cuda, cudaFree(memory), "release");
 }
 
 /* Pageable host memory is staged before these return; none of their callers has pinned memory. */
@@ -50,8 +57,11 @@ static void upload(gp_backend *backend, void *target, const void *host, size_t b
 static void download(gp_backend *backend, void *host, const void *source, size_t bytes) {
     Backend &cuda = of(backend);
     if (bytes == 0) return;
-    note(cuda, cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, cuda.stream), "download");
+    /* First what it waits for: a copy to pageable memory may hold a lock of the driver's meanwhile, which
+     * another rank's thread needs before this one's operations can end. */
     note(cuda, cudaStreamSynchronize(cuda.stream), "an operation before a download");
+    note(cuda, cudaMemcpyAsync(host, source, bytes, cudaMemcpyDeviceToHost, cuda.stream), "download");
+    note(cuda, cudaStreamSynchronize(cuda.stream), "download");
 }
 
 static void copy(gp_backend *backend, void *target, const void *source, size_t bytes) {
@@ -62,10 +72,10 @@ static void copy(gp_backend *backend, void *target, const void *source, size_t b
 
 static bool finish(gp_backend *backend, gp_status *status) {
     Backend &cuda = of(backend);
-    for (const Lane &lane : cuda.lanes)
-        note(cuda, cudaStreamSynchronize(lane.stream), "an operation before finish");
+    wait_for_lanes(cuda, "an operation before finish");
     cudaError_t failure = cuda.failure;
     cuda.failure = cudaSuccess;
+    if (failure != cudaSuccess) cudaGetLastError(); // told now: no fault of a later launch
     return failure == cudaSuccess ||
            gp_fail(status, "%s: %s failed: %s", cuda.base.name, cuda.failed_in, cudaGetErrorString(failure));
 }

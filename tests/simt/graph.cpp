@@ -1,6 +1,7 @@
 /** Captures and graphs: one list for the thread that captures is all there is. */
 #include "tests/simt/streams.h"
 
+#include <memory>
 #include <vector>
 
 struct simt_graph {
@@ -35,11 +36,19 @@ bool spoil(void *stream) {
 } // namespace simt
 
 /* For the stand-in for NCCL, a library that is loaded: its calls on a stream that captures. */
-extern "C" __attribute__((visibility("default"))) bool
-simt_capture_call(void *stream, void (*run)(void *argument), const void *argument, size_t bytes) {
-    auto *first = static_cast<const unsigned char *>(argument);
-    std::vector<unsigned char> copy(first, first + bytes);
-    if (simt::capture(stream, [run, copy]() mutable { run(copy.data()); })) return true;
+extern "C" __attribute__((visibility("default"))) bool simt_capture_call(void *stream,
+                                                                         void (*run)(void *argument),
+                                                                         void (*forget)(void *argument),
+                                                                         const void *argument, size_t bytes) {
+    if (capturing != nullptr && stream == capturing) {
+        auto *first = static_cast<const unsigned char *>(argument);
+        std::shared_ptr<std::vector<unsigned char>> copy(new std::vector<unsigned char>(first, first + bytes),
+                                                         [forget](std::vector<unsigned char> *last) {
+                                                             forget(last->data());
+                                                             delete last;
+                                                         });
+        return simt::capture(stream, [run, copy] { run(copy->data()); });
+    }
     simt::finish_stream(static_cast<cudaStream_t>(stream)); // the call comes after it
     return false;
 }

@@ -10,9 +10,10 @@
  *
  * What it refuses, and keeps as the process's misuse: calls on a communicator that is not ready, has ended or
  * is in use by another thread; sends and receives outside a group, which could wait for each other; groups
- * that do not match between ranks in order, kind, type, count or root; sends without their receive; a
- * communicator destroyed before it was finalised; arguments that NCCL refuses. A communicator's memory stays
- * when it has ended, so that a later use is seen.
+ * that do not match between ranks in order, kind, type, count or root, or that graphs have in some ranks and
+ * not in others; sends without their receive; a communicator destroyed before it was finalised; arguments
+ * that NCCL refuses. As NCCL's, an abort or a destruction returns when no graph has jobs of the communicator
+ * any more. A communicator's memory stays when it has ended, so that a later use is seen.
  */
 #include "kernels/cuda/nccl.h"
 
@@ -48,6 +49,7 @@ typedef struct call {
 } call;
 
 typedef struct job {
+    bool captured; /* a graph's: all ranks' are, or none's */
     int count;
     call calls[CALLS_MAX];
 } job;
@@ -63,6 +65,7 @@ typedef struct gp_nccl_communicator {
     job job;
     int listening, peers[RANKS_MAX]; /* sockets; peers: of rank 0 all others, of others rank 0. -1: none */
     _Atomic int inside;              /* calls on it now */
+    int captures;                    /* jobs that graphs have of it */
     struct gp_nccl_communicator *earlier;
 } communicator;
 
@@ -181,27 +184,39 @@ typedef struct captured_job {
     job work;
 } captured_job;
 
-/** The emulator's, where the program has it: whether the stream captures; `argument` is copied then, and
- * given to `run` at each replay. */
-extern bool simt_capture_call(void *stream, void (*run)(void *argument), const void *argument, size_t bytes)
-    __attribute__((weak));
+/** The emulator's, where the program has it: whether the stream captures; `argument` is copied then, given to
+ * `run` at each replay, and to `forget` when no graph has it any more. */
+extern bool simt_capture_call(void *stream, void (*run)(void *argument), void (*forget)(void *argument),
+                              const void *argument, size_t bytes) __attribute__((weak));
 
 static void replay(void *argument);
+static void forget(void *argument);
+
+/** Has the communicator's thread begin with it. The mutex is held. */
+static gp_nccl_result begin_job(communicator *c, const job *work, const char *what) {
+    if (!is_ready(c, what)) return GP_NCCL_INVALID_USAGE;
+    c->job = *work;
+    c->has_job = true;
+    c->state = GP_NCCL_IN_PROGRESS;
+    pthread_cond_broadcast(&c->changed);
+    return GP_NCCL_IN_PROGRESS;
+}
 
 static gp_nccl_result give_job(communicator *c, const job *work, const char *what, void *stream) {
     gp_nccl_result result = GP_NCCL_INVALID_USAGE;
     if (stream != NULL && simt_capture_call != NULL) {
-        const captured_job captured = {c, *work};
-        if (simt_capture_call(stream, replay, &captured, sizeof captured)) return GP_NCCL_SUCCESS;
+        captured_job captured = {c, *work};
+        captured.work.captured = true;
+        if (simt_capture_call(stream, replay, forget, &captured, sizeof captured)) {
+            pthread_mutex_lock(&c->mutex);
+            c->captures++;
+            pthread_mutex_unlock(&c->mutex);
+            return GP_NCCL_SUCCESS;
+        }
     }
     bool alone = go_in(c, what);
     pthread_mutex_lock(&c->mutex);
-    if (alone && is_ready(c, what)) {
-        c->job = *work;
-        c->has_job = true;
-        c->state = result = GP_NCCL_IN_PROGRESS;
-        pthread_cond_broadcast(&c->changed);
-    }
+    if (alone) result = begin_job(c, work, what);
     pthread_mutex_unlock(&c->mutex);
     c->inside--;
     return result;
@@ -211,10 +226,18 @@ static gp_nccl_result give_job(communicator *c, const job *work, const char *wha
 static void replay(void *argument) {
     const captured_job *captured = argument;
     communicator *c = captured->communicator;
-    if (has_ended(c)) return;
-    give_job(c, &captured->work, "a replay", NULL);
     pthread_mutex_lock(&c->mutex);
+    if (!c->ended) begin_job(c, &captured->work, "a replay");
     while (c->state == GP_NCCL_IN_PROGRESS && !c->ended) pthread_cond_wait(&c->changed, &c->mutex);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+static void forget(void *argument) {
+    const captured_job *captured = argument;
+    communicator *c = captured->communicator;
+    pthread_mutex_lock(&c->mutex);
+    c->captures--;
+    pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -229,7 +252,7 @@ static gp_nccl_result add_call(communicator *c, call added, void *stream) {
     if (group_depth == 0) {
         if (added.kind == SEND || added.kind == RECEIVE)
             return misused("%s outside a group: two of them could wait for each other", what);
-        job single = {1, {added}};
+        job single = {false, 1, {added}};
         return give_job(c, &single, what, stream);
     }
     if (group_of != NULL && group_of != c) return misused("%s: two communicators in one group", what);
@@ -313,6 +336,9 @@ static gp_nccl_result end(communicator *c, bool aborted, const char *what) {
     if (!again) {
         pthread_join(c->thread, NULL);
         close_sockets(c);
+        pthread_mutex_lock(&c->mutex);
+        while (c->captures > 0) pthread_cond_wait(&c->changed, &c->mutex);
+        pthread_mutex_unlock(&c->mutex);
     }
     c->inside--;
     return result;
@@ -413,9 +439,10 @@ static bool connect_all(communicator *c) {
     for (int come = 1; come < c->size; come++) {
         int rank, opened = accept(listening, NULL, NULL);
         if (opened < 0) return false;
-        if (!receive_all(opened, &rank, sizeof rank) || rank < 1 || rank >= c->size || c->peers[rank] >= 0) {
+        bool said = receive_all(opened, &rank, sizeof rank); /* else it was killed since it came */
+        if (!said || rank < 1 || rank >= c->size || c->peers[rank] >= 0) {
             close(opened);
-            misused("a rank came twice, or is none of the group");
+            if (said) misused("a rank came twice, or is none of the group");
             return false;
         }
         if (!keep_socket(c, &c->peers[rank], opened)) return false;
@@ -479,6 +506,11 @@ static bool matches(const meeting *m, int size) {
     for (int rank = 0; rank < size; rank++) {
         const job *own = &m->jobs[rank], *first = &m->jobs[0];
         int at = 0; /* in rank 0's calls */
+        if (own->captured != first->captured) {
+            misused("a graph's operations at rank %d meet calls at rank %d", own->captured ? rank : 0,
+                    own->captured ? 0 : rank);
+            return false;
+        }
         for (int i = 0; i < own->count; i++) {
             const call *c = &own->calls[i];
             if (c->kind == SEND || c->kind == RECEIVE) {

@@ -102,7 +102,7 @@ int device_of(cudaStream_t stream) {
 
 } // namespace simt
 
-cudaError_t cudaStreamCreate(cudaStream_t *stream) {
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     const int device = simt::current_device();
     simt::lock();
     *stream = new simt_stream{device, alive[device]++ > 0};

@@ -183,6 +183,7 @@ typedef struct rank_thread {
     int rank, size;
     size_t count, pieces; /* of the all-reduce, 0: none; of the all-gather, 0: none */
     gp_communicator *communicator;
+    gp_recording *recording;
     bool joined, done;
     gp_status status;
     pthread_t thread;
@@ -247,6 +248,97 @@ static void test_abort_of_operation(gp_backend **backends) {
     CHECK(ranks[1].joined && !ranks[0].done && strstr(ranks[0].status.message, "was ended") != NULL,
           "rank 0: %s", ranks[0].status.message);
     for (int k = 0; k < 2; k++) end(&ranks[k]);
+}
+
+/** Two ranks that have joined. */
+static void join_two(gp_backend **backends, rank_thread ranks[2]) {
+    const gp_communicator_id id = new_id();
+    for (int k = 0; k < 2; k++) {
+        ranks[k] = (rank_thread){backends[k], id, k, 2, .count = 0};
+        start(&ranks[k]);
+    }
+    for (int k = 0; k < 2; k++) {
+        pthread_join(ranks[k].thread, NULL);
+        REQUIRE(ranks[k].joined, "%s", ranks[k].status.message);
+    }
+}
+
+/** Records an all-reduce of x [count]. */
+static void record(rank_thread *r, float *x, size_t count) {
+    r->backend->ops->record(r->backend);
+    r->communicator->ops->all_reduce(r->communicator, x, count);
+    r->recording = r->backend->ops->recorded(r->backend, &r->status);
+    REQUIRE(r->recording != NULL, "%s", r->status.message);
+}
+
+/** Forgets and destroys on the rank's own thread, at its own time. */
+static void *forget_and_end(void *argument) {
+    rank_thread *r = argument;
+    const gp_ops *ops = r->backend->ops;
+    ops->enter(r->backend);
+    usleep(r->rank == 0 ? 0 : 3000);
+    CHECK(ops->finish(r->backend, NULL) && !r->communicator->ops->check(r->communicator, NULL),
+          "rank %d goes on", r->rank);
+    ops->forget(r->backend, r->recording);
+    end(r);
+    return NULL;
+}
+
+/** NCCL's abort waits until no graph has its operations any more: whoever forgets them after it is not kept
+ * waiting for it. */
+static void test_abort_of_recorded(gp_backend **backends) {
+    rank_thread ranks[2];
+    float *x[2];
+    join_two(backends, ranks);
+    for (int k = 0; k < 2; k++) {
+        backends[k]->ops->enter(backends[k]);
+        x[k] = numbers_on(backends[k], k, 100);
+        record(&ranks[k], x[k], 100);
+    }
+    ranks[1].communicator->ops->abort(ranks[1].communicator);
+    for (int k = 0; k < 2; k++) { /* what was recorded does nothing any more, and does not wait */
+        backends[k]->ops->enter(backends[k]);
+        backends[k]->ops->replay(backends[k], ranks[k].recording);
+        REQUIRE(pthread_create(&ranks[k].thread, NULL, forget_and_end, &ranks[k]) == 0, "thread");
+    }
+    for (int k = 0; k < 2; k++) {
+        pthread_join(ranks[k].thread, NULL);
+        backends[k]->ops->enter(backends[k]);
+        backends[k]->ops->release(backends[k], x[k]);
+    }
+}
+
+static void *replay(void *argument) {
+    rank_thread *r = argument;
+    r->backend->ops->enter(r->backend);
+    r->backend->ops->replay(r->backend, r->recording);
+    return NULL;
+}
+
+/** Ranks of which one replays what the other calls: NCCL wants it of all or of none. */
+static void test_recorded_by_one(gp_backend **backends) {
+    rank_thread ranks[2];
+    float *x[2];
+    join_two(backends, ranks);
+    for (int k = 0; k < 2; k++) {
+        backends[k]->ops->enter(backends[k]);
+        x[k] = numbers_on(backends[k], k, 10);
+    }
+    backends[0]->ops->enter(backends[0]);
+    record(&ranks[0], x[0], 10);
+    REQUIRE(pthread_create(&ranks[0].thread, NULL, replay, &ranks[0]) == 0, "thread");
+    backends[1]->ops->enter(backends[1]);
+    ranks[1].communicator->ops->all_reduce(ranks[1].communicator, x[1], 10);
+    pthread_join(ranks[0].thread, NULL);
+    CHECK(!ranks[1].communicator->ops->check(ranks[1].communicator, NULL), "it goes on");
+    const char *misuse = take_misuse();
+    CHECK(strstr(misuse, "a graph's operations at rank 0 meet calls at rank 1") != NULL, "seen: %s", misuse);
+    backends[0]->ops->forget(backends[0], ranks[0].recording);
+    for (int k = 0; k < 2; k++) {
+        backends[k]->ops->enter(backends[k]);
+        end(&ranks[k]);
+        backends[k]->ops->release(backends[k], x[k]);
+    }
 }
 
 /** Ranks that call different things, or more than they said: all are told, and nobody waits. */
@@ -400,7 +492,9 @@ int main(int count, char **arguments) {
     for (int i = 0; i < 8; i++) {
         test_abort_of_join(backends);
         test_abort_of_operation(backends);
+        test_abort_of_recorded(backends);
     }
+    test_recorded_by_one(backends);
     test_wrong_calls(backends);
     for (int i = 0; i < 2; i++) gp_backend_close(backends[i]);
     const char *misuse = take_misuse();
