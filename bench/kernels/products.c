@@ -70,13 +70,14 @@ static const shape linears[] = {
     DECODE(4),
     DECODE(8),
     DECODE(16),
+    DECODE(64),
 };
 
 static const shape swiglus[] = {
     {"llm", PROMPT_ROWS, 14336, 4096, .lora = false}, {"llm-lora", PROMPT_ROWS, 14336, 4096, .lora = true},
     {"decode", 1, 14336, 4096, .decode = true},       {"decode", 2, 14336, 4096, .decode = true},
     {"decode", 4, 14336, 4096, .decode = true},       {"decode", 8, 14336, 4096, .decode = true},
-    {"decode", 16, 14336, 4096, .decode = true},
+    {"decode", 16, 14336, 4096, .decode = true},      {"decode", 64, 14336, 4096, .decode = true},
 };
 
 enum { X, W, Y, BIAS, RESIDUAL, IMAGE_ROW, A, B, S, A3, B3, S3, LIBRARY_Y };

@@ -1,8 +1,8 @@
 /**
- * The products behind linear and linear_swiglu: y = finish(x Wᵀ + s Bᵀ), and three kernels that compute it.
+ * The products behind linear and linear_swiglu: y = finish(x Wᵀ + s Bᵀ), and four kernels that compute it.
  * Sums run over k in steps of 16 in rising order, then over the rank, in one f32 accumulator (gemm,
- * gemm_hopper), or in eight that are added in order (gemm_decode): never otherwise, whatever the tile or the
- * number of rows.
+ * gemm_hopper), or, in decoding steps, in eight that are added two by two and the four then in order
+ * (gemm_decode, gemm_batch): never otherwise, whatever the tile or the number of rows.
  */
 #pragma once
 
@@ -46,7 +46,13 @@ void gemm(gp_backend *backend, const Gemm &product, bool swiglu);
 /** Tiles of 128×256 or 128×128 by tensor copies and wgmma; false where the shape needs the other. */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu);
 
+constexpr int kDecodeParts = 4; // pairs of sums in a decoding step's products
+
 /** Few rows: the weights stream through registers once for every 64 rows. */
 void gemm_decode(gp_backend *backend, const Gemm &product, bool swiglu);
+
+/** The same for more than kFewRows, without an addition. */
+void gemm_batch(gp_backend *backend, const Gemm &product, bool swiglu);
+constexpr int kFewRows = 8;
 
 } // namespace gp_cuda

@@ -5,8 +5,8 @@
  * left operand of mma.m16n8k16 (16 rows of W), rows of x the right one (8 at a time). They go from memory to
  * registers by 16-byte loads, 64 bytes a row of W: a lane's eight values of k serve two products, their order
  * along k permuted alike in both operands. Warp w takes every eighth piece of 64 along k, beginning with the
- * w-th, so that a block reads rows of W from end to end; the eight sums are added in order through shared
- * memory. Which row, and how many others, changes nothing.
+ * w-th, so that a block reads rows of W from end to end; the eight sums are added through shared memory, two
+ * by two and then in order. Which row, and how many others, changes nothing.
  *
  * Bytes: W once for every 64 rows, 2·columns·depth; operations 2·rows·columns·depth are hidden behind them up
  * to ~200 rows. In flight: 4 loads of 16 bytes a thread and factor, 256 threads, two blocks a processor: 32
@@ -131,8 +131,13 @@ static __global__ void __launch_bounds__(kWarps * 32)
             for (int e = 0; e < 2; e++) {
                 float sum = 0;
 #pragma unroll
-                for (int from = 0; from < kWarps; from++)
-                    sum += shared[((from * kFactors + f) * 8 * kTiles + row) * kColumns + column + e];
+                for (int part = 0; part < kDecodeParts; part++) {
+                    auto of_warp = [&](int from) {
+                        return shared[((from * kFactors + f) * 8 * kTiles + row) * kColumns + column + e];
+                    };
+                    float both = of_warp(2 * part) + of_warp(2 * part + 1);
+                    sum = part == 0 ? both : sum + both;
+                }
                 total[f][e] = sum;
             }
         float a = total[0][0], b = total[0][1];

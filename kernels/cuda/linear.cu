@@ -1,7 +1,7 @@
 /**
- * linear and linear_swiglu: which product serves. Decoding steps go to gemm_decode; the rest to gemm_hopper
- * where the GPU and the shape allow it, else to gemm. A low-rank addition first has its s = x Aᵀ made, by the
- * same product, on the tiles that have image rows.
+ * linear and linear_swiglu: which product serves. Decoding steps go to gemm_decode, those of more rows to
+ * gemm_batch; the rest to gemm_hopper where the GPU and the shape allow it, else to gemm. A low-rank addition
+ * first has its s = x Aᵀ made, by the same product, on the tiles that have image rows.
  */
 #include "kernels/cuda/gemm.h"
 
@@ -24,7 +24,9 @@ static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decod
     if (product.rows <= 0) return;
     product.pairs = groups_fit(product, 2);
     product.quads = product.columns % 4 == 0 && groups_fit(product, 4) && groups_fit(product.bias, 0, 4, 4);
-    if (decode)
+    if (decode && product.rows > kFewRows && product.image_row == nullptr)
+        gemm_batch(backend, product, swiglu);
+    else if (decode)
         gemm_decode(backend, product, swiglu);
     else if (!of(backend).hopper || !gemm_hopper(backend, product, swiglu))
         gemm(backend, product, swiglu);

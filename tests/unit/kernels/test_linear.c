@@ -120,7 +120,7 @@ static bool same_row(const outputs *a, int64_t row_a, const outputs *b, int64_t 
 }
 
 static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count, int64_t rows,
-                        int64_t columns, int64_t depth) {
+                        int64_t columns, int64_t depth, bool decode, bool with_lora) {
     gp_backend *kind = backends[0];
     gp_dtype dtype = (gp_dtype)random_between(seed, 0, 2);
     int64_t x_stride = stride_for(seed, kind, depth), y_stride = stride_for(seed, kind, columns);
@@ -130,8 +130,7 @@ static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count
     double *w = matrix_values(host_weight, place_matrix(kind, host_weight).dtype);
     uint8_t *image_row = random_rows(seed, rows);
     lora_case lora = make_lora(seed, kind, dtype, depth, columns);
-    bool with_bias = random_between(seed, 0, 1), with_lora = random_between(seed, 0, 1);
-    bool with_residual = random_between(seed, 0, 1), decode = random_between(seed, 0, 1);
+    bool with_bias = random_between(seed, 0, 1), with_residual = random_between(seed, 0, 1);
     int give = random_between(seed, GIVE_F32, GIVE_F32 | GIVE_OPERAND);
     gp_activation activation = (gp_activation)random_between(seed, 0, 4);
     int64_t alone = random_between(seed, 0, (int)rows - 1);
@@ -201,7 +200,7 @@ static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count
 }
 
 static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count, int64_t rows,
-                        int64_t columns, int64_t depth) {
+                        int64_t columns, int64_t depth, bool decode, bool with_lora) {
     gp_backend *kind = backends[0];
     columns = width_for(kind, columns);
     depth = width_for(kind, depth);
@@ -212,7 +211,7 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
     uint8_t *image_row = random_rows(seed, rows);
     lora_case lora1 = make_lora(seed, kind, GP_DTYPE_BF16, depth, columns);
     lora_case lora3 = make_lora(seed, kind, GP_DTYPE_BF16, depth, columns);
-    bool decode = random_between(seed, 0, 1);
+    int64_t alone = random_between(seed, 0, (int)rows - 1);
     for (int i = 0; i < backend_count; i++) {
         gp_backend *backend = backends[i];
         gp_partial_lora own1 = place_lora(&lora1, backend, rows, image_row),
@@ -221,8 +220,8 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
                                    .rows = rows,
                                    .w1 = place_matrix(backend, host_w1),
                                    .w3 = place_matrix(backend, host_w3),
-                                   .lora1 = &own1,
-                                   .lora3 = &own3,
+                                   .lora1 = with_lora ? &own1 : NULL,
+                                   .lora3 = with_lora ? &own3 : NULL,
                                    .decode = decode,
                                    .y = operands_on(backend, NULL, rows * columns)};
         backend->ops->linear_swiglu(backend, &linear);
@@ -230,13 +229,23 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
         if (i == 0) first = have;
         CHECK(memcmp(first, have, (size_t)(rows * columns) * sizeof *have) == 0,
               "swiglu on %s differs from %s", backend->name, kind->name);
+        linear.x = gp_operand_at(backend, linear.x, alone * depth);
+        linear.rows = 1;
+        linear.y = operands_on(backend, NULL, columns);
+        own1.image_row += alone;
+        own3.image_row += alone;
+        backend->ops->linear_swiglu(backend, &linear);
+        float *one = operands_from(backend, linear.y, columns);
+        CHECK(memcmp(first + alone * columns, one, (size_t)columns * sizeof *one) == 0,
+              "swiglu on %s: row %lld of %lld differs when alone", backend->name, (long long)alone,
+              (long long)rows);
     }
     for (int64_t row = 0; row < rows; row++) {
         for (int64_t column = row % 5; column < columns; column += 1 + columns / 20) {
             double m1 = 0, m3 = 0, a = dot(x + row * depth, w1 + column * depth, depth, &m1);
             double b = dot(x + row * depth, w3 + column * depth, depth, &m3);
             double bound1 = bound_of(kind, depth, m1), bound3 = bound_of(kind, depth, m3);
-            if (image_row[row]) {
+            if (with_lora && image_row[row]) {
                 a += lora_value(kind, &lora1, x + row * depth, depth, column, &bound1);
                 b += lora_value(kind, &lora3, x + row * depth, depth, column, &bound3);
             }
@@ -251,18 +260,29 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
     release_memory();
 }
 
+static bool flip(uint64_t *seed) {
+    return random_between(seed, 0, 1) != 0;
+}
+
 static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     static const int64_t shapes[][3] = {{1, 1, 1},     {1, 703, 512}, {13, 16, 256}, {12, 32, 257},
                                         {25, 33, 72},  {97, 129, 48}, {401, 40, 31}, {7, 300, 1030},
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2]);
+        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2], flip(seed), flip(seed));
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
-                    random_between(seed, 1, 600));
+                    random_between(seed, 1, 600), flip(seed), flip(seed));
     for (int i = 0; i < 6; i++)
         test_swiglu(seed, backends, count, random_between(seed, 1, 60), random_between(seed, 1, 150),
-                    random_between(seed, 1, 300));
+                    random_between(seed, 1, 300), flip(seed), flip(seed));
+    /* Decoding steps: more rows, and sums along k of several lengths in a row. */
+    static const int64_t steps[][3] = {{9, 140, 1100},  {16, 128, 64},   {17, 65, 513},
+                                       {33, 150, 1030}, {64, 256, 1536}, {65, 127, 250}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        test_linear(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
+        test_swiglu(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
+    }
 }
 
 int main(void) {
