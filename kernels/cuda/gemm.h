@@ -48,11 +48,11 @@ bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu);
 
 constexpr int kDecodeParts = 4; // pairs of sums in a decoding step's products
 
-/** Few rows: the weights stream through registers once for every 64 rows. */
+/** Few rows: the weights stream through registers once for every kFewRows. */
+constexpr int kFewRows = 8;
 void gemm_decode(gp_backend *backend, const Gemm &product, bool swiglu);
 
 /** The same for more than kFewRows, without an addition. */
 void gemm_batch(gp_backend *backend, const Gemm &product, bool swiglu);
-constexpr int kFewRows = 8;
 
 } // namespace gp_cuda
