@@ -7,8 +7,13 @@
 
 namespace gp_cuda {
 
-/** x·σ(slope·x), off by (2 + |slope·x|)·2^-22 of it at most: the exponential and the reciprocal of the
- * special-function unit, where a true division is a call. */
+/** σ(x), off by (2 + |x|)·2^-22 of it at most: the exponential and the reciprocal of the special-function
+ * unit, where a true division is a call. */
+__device__ __forceinline__ float sigmoid(float x) {
+    return reciprocal_fast(1.0f + exp2_fast(-1.44269504f * x));
+}
+
+/** x·σ(slope·x), off by as much. */
 __device__ __forceinline__ float gated(float x, float slope) {
     return x * reciprocal_fast(1.0f + exp2_fast(-slope * 1.44269504f * x));
 }
@@ -26,7 +31,7 @@ __device__ __forceinline__ float activate(gp_activation activation, float x) {
     case GP_ACTIVATION_QUICK_GELU:
         return gated(x, 1.702f);
     case GP_ACTIVATION_SIGMOID:
-        return 1.0f / (1.0f + expf(-x));
+        return sigmoid(x);
     default:
         return x;
     }

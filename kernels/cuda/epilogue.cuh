@@ -1,9 +1,14 @@
 /**
  * The end of every product: bias, activation, residual, and the stores. finish_pair takes two neighbouring
- * columns; Quads a warp's rows of 64 columns at a time, by 16 bytes a lane: fragments of products have 8
- * bytes of each of 8 rows a warp, which memory is slow at, and a load for each pair, one after the other, is
- * latency a hundred times over (on an H200 the epilogue took 60 to 100 µs a tile of 128 × 256 that way, the
- * products 11).
+ * columns; Quads a warp's rows of 64 columns at a time, by 16 bytes a lane, since fragments of products have
+ * 8 bytes of each of 8 rows a warp, which memory is slow at.
+ *
+ * On an H200 an epilogue of pairs alone took 60 to 100 µs a tile of 128 × 256, the products 11. Most likely
+ * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
+ * code, and a product with neither bias nor activation was as slow. So an activation stands once in a kernel,
+ * for 16 numbers of a lane that do not wait for one another. By arithmetic from SASS, not measured: a patch
+ * of 8 × 64 takes a warp 370 to 420 cycles, where one row after the other took 1645; with quick GELU 860 to
+ * 910 and 2065; with a residual of 900 cycles' latency 1165 and 3580.
  */
 #pragma once
 
@@ -61,30 +66,58 @@ constexpr int kQuadColumns = 64, kQuadRows = 8, kQuadTurns = 4; // a warp's patc
 constexpr int kPatchStride = kQuadColumns + 8; // so that eight rows of pairs meet no bank twice
 constexpr int kPatchBytes = kQuadRows * kPatchStride * 4;
 
-/** What a lane needs of memory for a patch [8 rows, 64 columns] at (row, column): its four columns of the
- * bias, and of the residual for the two rows of each turn. */
-struct QuadInputs {
-    float4 bias, residual[kQuadTurns];
+/** Where a lane's quads of a patch stand: four columns of every second row. Rows 2·turn < left of them are
+ * the product's, none where the columns are not. */
+struct QuadPlace {
+    int64_t row;
+    int column, left;
 };
+
+/** Of the patch [8 rows, 64 columns] at (row, column), of which `rows_left` rows are the product's, or more.
+ */
+__device__ __forceinline__ QuadPlace place_quads(const Gemm &product, int64_t first_row, int first_column,
+                                                 int rows_left) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
+    return {first_row + lane / 16, column, column < product.columns ? rows_left - lane / 16 : 0};
+}
 
 __device__ __forceinline__ float4 load_quad(const float *source) {
     return *reinterpret_cast<const float4 *>(source);
 }
 
-/** Issues the loads. product.quads holds. */
-__device__ __forceinline__ void load_inputs(const Gemm &product, int64_t first_row, int first_column,
-                                            QuadInputs &inputs) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
-    const bool inside = column < product.columns;
-    inputs.bias =
-        inside && product.bias != nullptr ? load_quad(product.bias + column) : make_float4(0, 0, 0, 0);
+/** A lane's share of the bias of `columns` columns: every 32nd quad, 0 outside. Issues the loads. */
+template <int columns>
+__device__ __forceinline__ void load_bias(const Gemm &product, int first_column,
+                                          float4 (&bias)[(columns + 127) / 128]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int turn = 0; turn < kQuadTurns; turn++) {
-        int64_t row = first_row + 2 * turn + lane / 16;
-        inputs.residual[turn] = inside && product.residual != nullptr && row < product.rows
-                                    ? load_quad(product.residual + row * product.residual_stride + column)
-                                    : make_float4(0, 0, 0, 0);
+    for (int i = 0; i < (columns + 127) / 128; i++) {
+        const int column = (i * 32 + lane) * 4;
+        bias[i] = product.bias != nullptr && column < columns && first_column + column < product.columns
+                      ? load_quad(product.bias + first_column + column)
+                      : make_float4(0, 0, 0, 0);
     }
+}
+
+/** Lays it into the warp's own shared memory, from which each patch takes its part: what is waited for there
+ * is no load that was issued since. */
+template <int columns>
+__device__ __forceinline__ void keep_bias(float *kept, const float4 (&bias)[(columns + 127) / 128]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < (columns + 127) / 128; i++)
+        if ((i * 32 + lane) * 4 < columns) reinterpret_cast<float4 *>(kept)[i * 32 + lane] = bias[i];
+    __syncwarp();
+}
+
+/** A lane's quads of the residual, as they are in y, 0 outside. Issues the loads; there is a residual. */
+__device__ __forceinline__ void load_residual(const Gemm &product, const QuadPlace &place,
+                                              float4 (&residual)[kQuadTurns]) {
+    const float *source = product.residual + place.row * product.residual_stride + place.column;
+    const int64_t step = 2 * product.residual_stride;
+#pragma unroll
+    for (int turn = 0; turn < kQuadTurns; turn++, source += step)
+        residual[turn] = 2 * turn < place.left ? load_quad(source) : make_float4(0, 0, 0, 0);
 }
 
 /** A lane's pair of row lane/4 and columns 8·group + 2·(lane mod 4) into the warp's patch. */
@@ -119,34 +152,74 @@ __device__ __forceinline__ void activate_all(gp_activation activation, float (&y
     }
 }
 
-/** Finishes the patch, which all lanes have filled. Ends with the patch free again. */
-__device__ __forceinline__ void finish_patch(const Gemm &product, const float *patch, int64_t first_row,
-                                             int first_column, const QuadInputs &inputs) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
+/** Takes a lane's quads from the patch, which all lanes have filled, and leaves it free again. */
+__device__ __forceinline__ void take_quads(const float *patch, float (&y)[4 * kQuadTurns]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const float *source = patch + lane / 16 * kPatchStride + lane % 16 * 4;
     __syncwarp();
 #pragma unroll
     for (int turn = 0; turn < kQuadTurns; turn++) {
-        const int place = 2 * turn + lane / 16;
-        const int64_t row = first_row + place;
-        float4 sums = load_quad(patch + place * kPatchStride + lane % 16 * 4);
-        if (row >= product.rows || column >= product.columns) continue;
-        float y[4] = {sums.x + inputs.bias.x, sums.y + inputs.bias.y, sums.z + inputs.bias.z,
-                      sums.w + inputs.bias.w};
-        activate_all(product.activation, y);
-        const bool none = product.image_rows_alone && product.image_row[row] == 0;
-        const float4 &residual = inputs.residual[turn];
-        const float4 done = make_float4((none ? 0.0f : y[0]) + residual.x, (none ? 0.0f : y[1]) + residual.y,
-                                        (none ? 0.0f : y[2]) + residual.z, (none ? 0.0f : y[3]) + residual.w);
-        const int64_t at = row * product.y_stride + column;
-        if (product.y != nullptr) *reinterpret_cast<float4 *>(product.y + at) = done;
-        if (product.y_operand != nullptr)
-            *reinterpret_cast<uint2 *>(product.y_operand + at) =
-                make_uint2(pack_bf16(done.x, done.y), pack_bf16(done.z, done.w));
+        const float4 quad = load_quad(source + 2 * turn * kPatchStride);
+        y[4 * turn] = quad.x;
+        y[4 * turn + 1] = quad.y;
+        y[4 * turn + 2] = quad.z;
+        y[4 * turn + 3] = quad.w;
     }
     __syncwarp();
 }
 
-/** The same where product.quads does not hold: a pair after the other. */
+__device__ __forceinline__ void add_quad(float *y, const float4 &quad) {
+    y[0] += quad.x;
+    y[1] += quad.y;
+    y[2] += quad.z;
+    y[3] += quad.w;
+}
+
+/** Bias, activation, residual: all turns together, so that none waits for the one before it. */
+__device__ __forceinline__ void finish_quads(const Gemm &product, const QuadPlace &place, const float4 &bias,
+                                             const float4 (&residual)[kQuadTurns],
+                                             float (&y)[4 * kQuadTurns]) {
+    if (product.bias != nullptr) {
+#pragma unroll
+        for (int turn = 0; turn < kQuadTurns; turn++) add_quad(y + 4 * turn, bias);
+    }
+    activate_all(product.activation, y);
+    if (product.image_rows_alone) {
+        bool image[kQuadTurns];
+#pragma unroll
+        for (int turn = 0; turn < kQuadTurns; turn++)
+            image[turn] = 2 * turn < place.left && product.image_row[place.row + 2 * turn] != 0;
+#pragma unroll
+        for (int i = 0; i < 4 * kQuadTurns; i++) y[i] = image[i / 4] ? y[i] : 0;
+    }
+    if (product.residual != nullptr) {
+#pragma unroll
+        for (int turn = 0; turn < kQuadTurns; turn++) add_quad(y + 4 * turn, residual[turn]);
+    }
+}
+
+__device__ __forceinline__ void store_quads(const Gemm &product, const QuadPlace &place,
+                                            const float (&y)[4 * kQuadTurns]) {
+    const int64_t at = place.row * product.y_stride + place.column, step = 2 * product.y_stride;
+    if (product.y != nullptr) {
+        float *target = product.y + at;
+#pragma unroll
+        for (int turn = 0; turn < kQuadTurns; turn++, target += step)
+            if (2 * turn < place.left)
+                *reinterpret_cast<float4 *>(target) =
+                    make_float4(y[4 * turn], y[4 * turn + 1], y[4 * turn + 2], y[4 * turn + 3]);
+    }
+    if (product.y_operand != nullptr) {
+        uint16_t *target = product.y_operand + at;
+#pragma unroll
+        for (int turn = 0; turn < kQuadTurns; turn++, target += step)
+            if (2 * turn < place.left)
+                *reinterpret_cast<uint2 *>(target) = make_uint2(pack_bf16(y[4 * turn], y[4 * turn + 1]),
+                                                                pack_bf16(y[4 * turn + 2], y[4 * turn + 3]));
+    }
+}
+
+/** Finishes the patch where product.quads does not hold: a pair after the other. */
 __device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const float *patch,
                                                       int64_t first_row, int first_column) {
     const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -35,6 +35,9 @@ struct Maps {
 
 template <int kTileN> constexpr int kStagesFor = kTileN == 256 ? 4 : 6;
 
+/** Shared memory of one warp: its patch and its copy of the tile's bias. */
+template <bool kSwiglu, int kWidth> constexpr int kWarpBytes = kPatchBytes + (kSwiglu ? 0 : 4 * kWidth);
+
 /** The tile's place: groups of kGroup row tiles, in them column by column. */
 __device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int &m, int &n) {
     int group = tile / (kGroup * tiles_n), in_group = tile % (kGroup * tiles_n);
@@ -80,6 +83,25 @@ __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint
         product_n256<false>(d, a, b, true);
 }
 
+/** Fills the warp's patch with the `which`-th part of its sums, one of first … first + among − 1: halves of
+ * its rows in turn, columns 64 at a time. Sums are registers, known when compiled: one of so many pieces of
+ * code is chosen by halving. */
+template <int first, int among, int count>
+__device__ __forceinline__ void put_patch(float *patch, const float (&sums)[count], int which) {
+    if constexpr (among > 1) {
+        if (which < first + among / 2)
+            put_patch<first, among / 2>(patch, sums, which);
+        else
+            put_patch<first + among / 2, among - among / 2>(patch, sums, which);
+    } else {
+#pragma unroll
+        for (int j = 0; j < kQuadColumns / 8; j++) {
+            const int at = 4 * (first / 2 * (kQuadColumns / 8) + j) + 2 * (first % 2);
+            put_pair(patch, j, sums[at], sums[at + 1]);
+        }
+    }
+}
+
 template <bool kSwiglu, int kTileN>
 static __global__ void __launch_bounds__(kThreads, 1)
     multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps) {
@@ -88,8 +110,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
     constexpr int kWidth = kTileN / kFactors; // columns of y
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
     unsigned char *shared = shared_memory<unsigned char>();
-    mbarrier *full =
-                 reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes + kConsumerWarps * kPatchBytes),
+    mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes +
+                                                  kConsumerWarps * kWarpBytes<kSwiglu, kWidth>),
              *empty = full + kStages;
     const int thread = threadIdx.x, lane = thread % 32, warpgroup = thread / 128;
     const int tiles_m = static_cast<int>((product.rows + kTileM - 1) / kTileM);
@@ -137,7 +159,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
         take_registers<kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = thread / 32 % 4;
         float *patches = reinterpret_cast<float *>(shared + kStages * kStageBytes +
-                                                   (consumer * 4 + warp) * kPatchBytes); // the warp's own
+                                                   (consumer * 4 + warp) * kWarpBytes<kSwiglu, kWidth>);
+        [[maybe_unused]] float *warp_bias = patches + kPatchBytes / sizeof(float);
         float sums[kFactors][kWidth / 2];
         int slot = 0;
         unsigned phase = 0;
@@ -149,6 +172,20 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if (product.image_rows_alone && !image) continue;
             Parts parts = parts_of(product, kSwiglu, image);
             int before = -1; // the slot whose products are under way
+            const int64_t warp_row = first_row + consumer * 64 + warp * 16;
+            const int rows_left = static_cast<int>(min(product.rows - warp_row, static_cast<int64_t>(16)));
+            /* Patches: halves of the warp's rows in turn, columns 64 at a time. */
+            auto place_patch = [&](int patch) {
+                return place_quads(product, warp_row + patch % 2 * kQuadRows,
+                                   n * kWidth + patch / 2 * kQuadColumns, rows_left - patch % 2 * kQuadRows);
+            };
+            /* On their way while the products run; SwiGLU has neither. */
+            [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kQuadTurns] = {};
+            if constexpr (!kSwiglu)
+                if (product.quads) {
+                    load_bias<kWidth>(product, n * kWidth, bias);
+                    if (product.residual != nullptr) load_residual(product, place_patch(0), next);
+                }
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++)
 #pragma unroll
@@ -188,40 +225,43 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++) products_hold(sums[factor]);
             if (lane == 0) mbarrier_arrive(empty + before);
-            auto patch_row = [&](int patch) { // halves of the warp's rows in turn, columns 64 at a time
-                return first_row + consumer * 64 + warp * 16 + patch % 2 * 8;
-            };
-            auto patch_column = [&](int patch) { return n * kWidth + patch / 2 * kQuadColumns; };
+            if constexpr (kSwiglu) {
+#pragma unroll
+                for (int i = 0; i < kWidth / 2; i++) sums[0][i] = silu(sums[0][i]) * sums[kFactors - 1][i];
+            } else if (product.quads) {
+                keep_bias<kWidth>(warp_bias, bias);
+            }
             constexpr int kPatches = 2 * kWidth / kQuadColumns;
-            QuadInputs inputs = {}; // of the patch; SwiGLU has none
-            auto load = [&](int patch, QuadInputs &into) {
-                if (!kSwiglu && product.quads)
-                    load_inputs(product, patch_row(patch), patch_column(patch), into);
-            };
-            load(0, inputs);
+            if (!product.quads) {
+#pragma unroll 1
+                for (int patch = 0; patch < kPatches; patch++) {
+                    put_patch<0, kPatches>(patches, sums[0], patch);
+                    finish_patch_by_pairs(product, patches, warp_row + patch % 2 * kQuadRows,
+                                          n * kWidth + patch / 2 * kQuadColumns);
+                }
+                continue;
+            }
 #pragma unroll 1
             for (int patch = 0; patch < kPatches; patch++) {
-                QuadInputs next = inputs; // on the way while this patch is finished
-                if (patch + 1 < kPatches) load(patch + 1, next);
+                const QuadPlace place = place_patch(patch);
+                float y[4 * kQuadTurns];
+                put_patch<0, kPatches>(patches, sums[0], patch);
+                if constexpr (kSwiglu) {
+                    take_quads(patches, y);
+                } else {
+                    /* Here, since the choice above waits for all loads: each has the rest of a patch's time.
+                     */
+                    float4 residual[kQuadTurns] = {};
+                    if (product.residual != nullptr) {
 #pragma unroll
-                for (int which = 0; which < kPatches; which++) { // sums are registers, known when compiled
-                    if (which != patch) continue;
-#pragma unroll
-                    for (int j = 0; j < kQuadColumns / 8; j++) {
-                        const int at = 4 * (which / 2 * (kQuadColumns / 8) + j) + 2 * (which % 2);
-                        float a = sums[0][at], b = sums[0][at + 1];
-                        if (kSwiglu) {
-                            a = silu(a) * sums[kFactors - 1][at];
-                            b = silu(b) * sums[kFactors - 1][at + 1];
-                        }
-                        put_pair(patches, j, a, b);
+                        for (int turn = 0; turn < kQuadTurns; turn++) residual[turn] = next[turn];
+                        if (patch + 1 < kPatches) load_residual(product, place_patch(patch + 1), next);
                     }
+                    const float4 patch_bias = load_quad(warp_bias + patch / 2 * kQuadColumns + lane % 16 * 4);
+                    take_quads(patches, y);
+                    finish_quads(product, place, patch_bias, residual, y);
                 }
-                if (product.quads)
-                    finish_patch(product, patches, patch_row(patch), patch_column(patch), inputs);
-                else
-                    finish_patch_by_pairs(product, patches, patch_row(patch), patch_column(patch));
-                inputs = next;
+                store_quads(product, place, y);
             }
         }
     }
@@ -232,7 +272,7 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
     constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared =
         static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier)) +
-        kConsumerWarps * kPatchBytes;
+        kConsumerWarps * kWarpBytes<kSwiglu, kWidth>;
     static_assert(kShared <= 227 * 1024, "the ring and the patches");
     Maps maps = {};
     uint64_t rows = static_cast<uint64_t>(product.rows), columns = static_cast<uint64_t>(product.columns);

@@ -257,6 +257,10 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2]);
+    static const int64_t widths[] = {770, 1022, 1024, 1280, 1548, 2052}; /* tiles differ by width */
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
+        test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
+                    random_between(seed, 1, 100));
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
                     random_between(seed, 1, 600));
