@@ -261,6 +261,7 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
                     random_between(seed, 1, 100));
+    test_linear(seed, backends, count, random_between(seed, 1, 140), 1024, random_between(seed, 1024, 1100));
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
                     random_between(seed, 1, 600));
