@@ -7,8 +7,8 @@
  * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
  * code, and a product with neither bias nor activation was as slow. So an activation stands once in a kernel,
  * for 16 numbers of a lane that do not wait for one another. By arithmetic from SASS, not measured: a patch
- * of 8 × 64 takes a warp 370 to 420 cycles, where one row after the other took 1645; with quick GELU 860 to
- * 910 and 2065; with a residual of 900 cycles' latency 1165 and 3580.
+ * of 8 × 64 takes a warp 340 to 440 cycles, where one row after the other took 1645; with quick GELU 830 to
+ * 930 and 2065; with GELU 760 to 900 and 2458; with a residual of 900 cycles' latency 1110 to 1170 and 3580.
  */
 #pragma once
 
