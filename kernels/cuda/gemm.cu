@@ -61,8 +61,9 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
     /* Does the tile have rows of the image? Every warp looks at all of them. */
     bool image = false;
     if (product.image_row != nullptr) {
-        for (int row = lane; row < kTileM; row += 32)
-            image = image || (first_row + row < product.rows && product.image_row[first_row + row] != 0);
+#pragma unroll
+        for (int row = lane; row < kTileM; row += 32) // |: no load waits for the one before it
+            image |= first_row + row < product.rows && product.image_row[first_row + row] != 0;
         image = __any_sync(0xFFFFFFFFu, image) != 0;
         if (product.image_rows_alone && !image) { // the product that reads s may have larger tiles
             for (int i = thread; i < kTileM * kColumns / 2; i += kThreads) {

@@ -49,9 +49,12 @@ __device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int
 /** Whether rows first … of the tile are the image's; all lanes of a warp ask together. */
 __device__ __forceinline__ bool has_image_rows(const Gemm &product, int64_t first, int lane) {
     if (product.image_row == nullptr) return false;
-    bool image = false;
-    for (int row = lane; row < kTileM; row += 32)
-        image = image || (first + row < product.rows && product.image_row[first + row] != 0);
+    const uint8_t *own = product.image_row + first + lane;
+    const int left = static_cast<int>(min(product.rows - first, static_cast<int64_t>(kTileM))) - lane;
+    int image = 0;
+#pragma unroll
+    for (int row = 0; row < kTileM; row += 32) // |: no load waits for the one before it
+        image |= row < left ? own[row] : 0;
     return __any_sync(0xFFFFFFFFu, image) != 0;
 }
 
@@ -137,6 +140,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if (product.image_rows_alone && !image) continue;
             Parts parts = parts_of(product, kSwiglu, image);
             if (lane == 0)
+#pragma unroll 1 // four times as much code would not copy faster
                 for (int stage = 0; stage < parts.all(); stage++) {
                     bool main = stage < parts.main;
                     int half = !main && stage >= parts.main + parts.added[0] ? 1 : 0;
