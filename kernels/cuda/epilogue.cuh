@@ -1,7 +1,7 @@
 /**
  * The end of every product: bias, activation, residual, and the stores. finish_pair takes two neighbouring
- * columns; Quads a warp's rows of 64 columns at a time, by 16 bytes a lane, since fragments of products have
- * 8 bytes of each of 8 rows a warp, which memory is slow at.
+ * columns; Quads a warp's rows of 64 or 48 columns at a time, by 16 bytes a lane, since fragments of products
+ * have 8 bytes of each of 8 rows a warp, which memory is slow at.
  *
  * On an H200 an epilogue of pairs alone took 60 to 100 µs a tile of 128 × 256, the products 11. Most likely
  * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
@@ -62,9 +62,20 @@ __device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, in
     }
 }
 
-constexpr int kQuadColumns = 64, kQuadRows = 8, kQuadTurns = 4; // a warp's patch; rows two at a turn
-constexpr int kPatchStride = kQuadColumns + 8; // so that eight rows of pairs meet no bank twice
-constexpr int kPatchBytes = kQuadRows * kPatchStride * 4;
+/* A warp's patch: 8 rows of 64 columns, or of 48 where a tile has not so many times 64; two rows a turn, of
+ * 48 columns by 24 lanes. */
+constexpr int kPatchRows = 8, kTurns = 4;
+template <int columns>
+constexpr int kPatchStride = columns + 8; // so that eight rows of pairs meet no bank twice
+template <int columns> constexpr int kPatchBytes = kPatchRows *kPatchStride<columns> * 4;
+
+/** The row of the first turn and the columns that a lane has of a patch; row 2 where it has nothing to do. */
+template <int columns> __device__ __forceinline__ int quad_row() {
+    return static_cast<int>(threadIdx.x) % 32 / (columns / 4);
+}
+template <int columns> __device__ __forceinline__ int quad_column() {
+    return static_cast<int>(threadIdx.x) % 32 % (columns / 4) * 4;
+}
 
 /** Where a lane's quads of a patch stand: four columns of every second row. Rows 2·turn < left of them are
  * the product's, none where the columns are not. */
@@ -73,12 +84,12 @@ struct QuadPlace {
     int column, left;
 };
 
-/** Of the patch [8 rows, 64 columns] at (row, column), of which `rows_left` rows are the product's, or more.
- */
+/** Of the patch at (row, column), of which `rows_left` rows are the product's, or more. */
+template <int columns>
 __device__ __forceinline__ QuadPlace place_quads(const Gemm &product, int64_t first_row, int first_column,
                                                  int rows_left) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
-    return {first_row + lane / 16, column, column < product.columns ? rows_left - lane / 16 : 0};
+    const int row = quad_row<columns>(), column = first_column + quad_column<columns>();
+    return {first_row + row, column, column < product.columns && row < 2 ? rows_left - row : 0};
 }
 
 __device__ __forceinline__ float4 load_quad(const float *source) {
@@ -112,18 +123,19 @@ __device__ __forceinline__ void keep_bias(float *kept, const float4 (&bias)[(col
 
 /** A lane's quads of the residual, as they are in y, 0 outside. Issues the loads; there is a residual. */
 __device__ __forceinline__ void load_residual(const Gemm &product, const QuadPlace &place,
-                                              float4 (&residual)[kQuadTurns]) {
+                                              float4 (&residual)[kTurns]) {
     const float *source = product.residual + place.row * product.residual_stride + place.column;
     const int64_t step = 2 * product.residual_stride;
 #pragma unroll
-    for (int turn = 0; turn < kQuadTurns; turn++, source += step)
+    for (int turn = 0; turn < kTurns; turn++, source += step)
         residual[turn] = 2 * turn < place.left ? load_quad(source) : make_float4(0, 0, 0, 0);
 }
 
 /** A lane's pair of row lane/4 and columns 8·group + 2·(lane mod 4) into the warp's patch. */
+template <int columns>
 __device__ __forceinline__ void put_pair(float *patch, int group, float first, float second) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    *reinterpret_cast<float2 *>(patch + lane / 4 * kPatchStride + group * 8 + lane % 4 * 2) =
+    *reinterpret_cast<float2 *>(patch + lane / 4 * kPatchStride<columns> + group * 8 + lane % 4 * 2) =
         make_float2(first, second);
 }
 
@@ -153,13 +165,13 @@ __device__ __forceinline__ void activate_all(gp_activation activation, float (&y
 }
 
 /** Takes a lane's quads from the patch, which all lanes have filled, and leaves it free again. */
-__device__ __forceinline__ void take_quads(const float *patch, float (&y)[4 * kQuadTurns]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const float *source = patch + lane / 16 * kPatchStride + lane % 16 * 4;
+template <int columns>
+__device__ __forceinline__ void take_quads(const float *patch, float (&y)[4 * kTurns]) {
+    const float *source = patch + quad_row<columns>() % 2 * kPatchStride<columns> + quad_column<columns>();
     __syncwarp();
 #pragma unroll
-    for (int turn = 0; turn < kQuadTurns; turn++) {
-        const float4 quad = load_quad(source + 2 * turn * kPatchStride);
+    for (int turn = 0; turn < kTurns; turn++) {
+        const float4 quad = load_quad(source + 2 * turn * kPatchStride<columns>);
         y[4 * turn] = quad.x;
         y[4 * turn + 1] = quad.y;
         y[4 * turn + 2] = quad.z;
@@ -177,34 +189,33 @@ __device__ __forceinline__ void add_quad(float *y, const float4 &quad) {
 
 /** Bias, activation, residual: all turns together, so that none waits for the one before it. */
 __device__ __forceinline__ void finish_quads(const Gemm &product, const QuadPlace &place, const float4 &bias,
-                                             const float4 (&residual)[kQuadTurns],
-                                             float (&y)[4 * kQuadTurns]) {
+                                             const float4 (&residual)[kTurns], float (&y)[4 * kTurns]) {
     if (product.bias != nullptr) {
 #pragma unroll
-        for (int turn = 0; turn < kQuadTurns; turn++) add_quad(y + 4 * turn, bias);
+        for (int turn = 0; turn < kTurns; turn++) add_quad(y + 4 * turn, bias);
     }
     activate_all(product.activation, y);
     if (product.image_rows_alone) {
-        bool image[kQuadTurns];
+        bool image[kTurns];
 #pragma unroll
-        for (int turn = 0; turn < kQuadTurns; turn++)
+        for (int turn = 0; turn < kTurns; turn++)
             image[turn] = 2 * turn < place.left && product.image_row[place.row + 2 * turn] != 0;
 #pragma unroll
-        for (int i = 0; i < 4 * kQuadTurns; i++) y[i] = image[i / 4] ? y[i] : 0;
+        for (int i = 0; i < 4 * kTurns; i++) y[i] = image[i / 4] ? y[i] : 0;
     }
     if (product.residual != nullptr) {
 #pragma unroll
-        for (int turn = 0; turn < kQuadTurns; turn++) add_quad(y + 4 * turn, residual[turn]);
+        for (int turn = 0; turn < kTurns; turn++) add_quad(y + 4 * turn, residual[turn]);
     }
 }
 
 __device__ __forceinline__ void store_quads(const Gemm &product, const QuadPlace &place,
-                                            const float (&y)[4 * kQuadTurns]) {
+                                            const float (&y)[4 * kTurns]) {
     const int64_t at = place.row * product.y_stride + place.column, step = 2 * product.y_stride;
     if (product.y != nullptr) {
         float *target = product.y + at;
 #pragma unroll
-        for (int turn = 0; turn < kQuadTurns; turn++, target += step)
+        for (int turn = 0; turn < kTurns; turn++, target += step)
             if (2 * turn < place.left)
                 *reinterpret_cast<float4 *>(target) =
                     make_float4(y[4 * turn], y[4 * turn + 1], y[4 * turn + 2], y[4 * turn + 3]);
@@ -212,24 +223,25 @@ __device__ __forceinline__ void store_quads(const Gemm &product, const QuadPlace
     if (product.y_operand != nullptr) {
         uint16_t *target = product.y_operand + at;
 #pragma unroll
-        for (int turn = 0; turn < kQuadTurns; turn++, target += step)
+        for (int turn = 0; turn < kTurns; turn++, target += step)
             if (2 * turn < place.left)
                 *reinterpret_cast<uint2 *>(target) = make_uint2(pack_bf16(y[4 * turn], y[4 * turn + 1]),
                                                                 pack_bf16(y[4 * turn + 2], y[4 * turn + 3]));
     }
 }
 
-/** Finishes the patch where product.quads does not hold: a pair after the other. */
+/** Finishes the patch at (row, column) where product.quads does not hold: a pair after the other. */
+template <int columns>
 __device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const float *patch,
                                                       int64_t first_row, int first_column) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     __syncwarp();
 #pragma unroll 1
-    for (int pair = lane; pair < kQuadRows * kQuadColumns / 2; pair += 32) {
-        const int place = pair / (kQuadColumns / 2), column = pair % (kQuadColumns / 2) * 2;
+    for (int pair = lane; pair < kPatchRows * columns / 2; pair += 32) {
+        const int place = pair / (columns / 2), column = pair % (columns / 2) * 2;
+        const float *sums = patch + place * kPatchStride<columns> + column;
         if (first_row + place < product.rows && first_column + column < product.columns)
-            finish_pair(product, first_row + place, first_column + column,
-                        patch[place * kPatchStride + column], patch[place * kPatchStride + column + 1]);
+            finish_pair(product, first_row + place, first_column + column, sums[0], sums[1]);
     }
     __syncwarp();
 }

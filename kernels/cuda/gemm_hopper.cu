@@ -12,8 +12,9 @@
  * after the other.
  *
  * Tiles 128 × 256, 48 KB a stage, four stages: 4.2 MFLOP against 48 KB from L2, 87 operations a byte, which
- * at 790 TFLOP/s asks 9 TB/s of L2 in all; narrower for narrow results. Tiles go through x in groups of eight
- * row tiles, so that what is read together stays in L2. Operations 2·rows·columns·(depth + rank).
+ * at 790 TFLOP/s asks 9 TB/s of L2 in all; 128, 144 or 64 columns, six stages, for narrower results. Tiles go
+ * through x in groups of eight row tiles, so that what is read together stays in L2. Operations
+ * 2·rows·columns·(depth + rank).
  */
 #include "kernels/cuda/epilogue.cuh"
 
@@ -35,8 +36,12 @@ struct Maps {
 
 template <int kTileN> constexpr int kStagesFor = kTileN == 256 ? 4 : 6;
 
+/** Columns of a patch, of which a tile of kWidth has a whole number. */
+template <int kWidth> constexpr int kPatchColumns = kWidth % 64 == 0 ? 64 : 48;
+
 /** Shared memory of one warp: its patch and its copy of the tile's bias. */
-template <bool kSwiglu, int kWidth> constexpr int kWarpBytes = kPatchBytes + (kSwiglu ? 0 : 4 * kWidth);
+template <bool kSwiglu, int kWidth>
+constexpr int kWarpBytes = kPatchBytes<kPatchColumns<kWidth>> + (kSwiglu ? 0 : 4 * kWidth);
 
 /** The tile's place: groups of kGroup row tiles, in them column by column. */
 __device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int &m, int &n) {
@@ -82,25 +87,27 @@ __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint
         product_n64<false>(d, a, b, true);
     else if constexpr (n == 128)
         product_n128<false>(d, a, b, true);
+    else if constexpr (n == 144)
+        product_n144<false>(d, a, b, true);
     else
         product_n256<false>(d, a, b, true);
 }
 
 /** Fills the warp's patch with the `which`-th part of its sums, one of first … first + among − 1: halves of
- * its rows in turn, columns 64 at a time. Sums are registers, known when compiled: one of so many pieces of
+ * its rows in turn, some columns at a time. Sums are registers, known when compiled: one of so many pieces of
  * code is chosen by halving. */
-template <int first, int among, int count>
+template <int columns, int first, int among, int count>
 __device__ __forceinline__ void put_patch(float *patch, const float (&sums)[count], int which) {
     if constexpr (among > 1) {
         if (which < first + among / 2)
-            put_patch<first, among / 2>(patch, sums, which);
+            put_patch<columns, first, among / 2>(patch, sums, which);
         else
-            put_patch<first + among / 2, among - among / 2>(patch, sums, which);
+            put_patch<columns, first + among / 2, among - among / 2>(patch, sums, which);
     } else {
 #pragma unroll
-        for (int j = 0; j < kQuadColumns / 8; j++) {
-            const int at = 4 * (first / 2 * (kQuadColumns / 8) + j) + 2 * (first % 2);
-            put_pair(patch, j, sums[at], sums[at + 1]);
+        for (int j = 0; j < columns / 8; j++) {
+            const int at = 4 * (first / 2 * (columns / 8) + j) + 2 * (first % 2);
+            put_pair<columns>(patch, j, sums[at], sums[at + 1]);
         }
     }
 }
@@ -111,6 +118,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #if GP_HOPPER
     constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
     constexpr int kWidth = kTileN / kFactors; // columns of y
+    constexpr int kAcross = kPatchColumns<kWidth>, kPatches = 2 * kWidth / kAcross;
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
     unsigned char *shared = shared_memory<unsigned char>();
     mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes +
@@ -164,7 +172,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         const int consumer = warpgroup - 1, warp = thread / 32 % 4;
         float *patches = reinterpret_cast<float *>(shared + kStages * kStageBytes +
                                                    (consumer * 4 + warp) * kWarpBytes<kSwiglu, kWidth>);
-        [[maybe_unused]] float *warp_bias = patches + kPatchBytes / sizeof(float);
+        [[maybe_unused]] float *warp_bias = patches + kPatchBytes<kAcross> / sizeof(float);
         float sums[kFactors][kWidth / 2];
         int slot = 0;
         unsigned phase = 0;
@@ -178,13 +186,14 @@ static __global__ void __launch_bounds__(kThreads, 1)
             int before = -1; // the slot whose products are under way
             const int64_t warp_row = first_row + consumer * 64 + warp * 16;
             const int rows_left = static_cast<int>(min(product.rows - warp_row, static_cast<int64_t>(16)));
-            /* Patches: halves of the warp's rows in turn, columns 64 at a time. */
+            /* Patches: halves of the warp's rows in turn, some columns at a time. */
             auto place_patch = [&](int patch) {
-                return place_quads(product, warp_row + patch % 2 * kQuadRows,
-                                   n * kWidth + patch / 2 * kQuadColumns, rows_left - patch % 2 * kQuadRows);
+                return place_quads<kAcross>(product, warp_row + patch % 2 * kPatchRows,
+                                            n * kWidth + patch / 2 * kAcross,
+                                            rows_left - patch % 2 * kPatchRows);
             };
             /* On their way while the products run; SwiGLU has neither. */
-            [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kQuadTurns] = {};
+            [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kTurns] = {};
             if constexpr (!kSwiglu)
                 if (product.quads) {
                     load_bias<kWidth>(product, n * kWidth, bias);
@@ -235,34 +244,34 @@ static __global__ void __launch_bounds__(kThreads, 1)
             } else if (product.quads) {
                 keep_bias<kWidth>(warp_bias, bias);
             }
-            constexpr int kPatches = 2 * kWidth / kQuadColumns;
             if (!product.quads) {
 #pragma unroll 1
                 for (int patch = 0; patch < kPatches; patch++) {
-                    put_patch<0, kPatches>(patches, sums[0], patch);
-                    finish_patch_by_pairs(product, patches, warp_row + patch % 2 * kQuadRows,
-                                          n * kWidth + patch / 2 * kQuadColumns);
+                    put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
+                    finish_patch_by_pairs<kAcross>(product, patches, warp_row + patch % 2 * kPatchRows,
+                                                   n * kWidth + patch / 2 * kAcross);
                 }
                 continue;
             }
 #pragma unroll 1
             for (int patch = 0; patch < kPatches; patch++) {
                 const QuadPlace place = place_patch(patch);
-                float y[4 * kQuadTurns];
-                put_patch<0, kPatches>(patches, sums[0], patch);
+                float y[4 * kTurns];
+                put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
                 if constexpr (kSwiglu) {
-                    take_quads(patches, y);
+                    take_quads<kAcross>(patches, y);
                 } else {
                     /* Here, since the choice above waits for all loads: each has the rest of a patch's time.
                      */
-                    float4 residual[kQuadTurns] = {};
+                    float4 residual[kTurns] = {};
                     if (product.residual != nullptr) {
 #pragma unroll
-                        for (int turn = 0; turn < kQuadTurns; turn++) residual[turn] = next[turn];
+                        for (int turn = 0; turn < kTurns; turn++) residual[turn] = next[turn];
                         if (patch + 1 < kPatches) load_residual(product, place_patch(patch + 1), next);
                     }
-                    const float4 patch_bias = load_quad(warp_bias + patch / 2 * kQuadColumns + lane % 16 * 4);
-                    take_quads(patches, y);
+                    const float4 patch_bias =
+                        load_quad(warp_bias + patch / 2 * kAcross + quad_column<kAcross>());
+                    take_quads<kAcross>(patches, y);
                     finish_quads(product, place, patch_bias, residual, y);
                 }
                 store_quads(product, place, y);
@@ -304,16 +313,22 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
 
 /*
  * The width of a tile depends on the result's columns and the depth alone: that which wastes least, narrow
- * where the result is narrow, since a tile has 128 rows and 132 processors want work. 1024 columns and depth
- * enough to be worth it are four wide tiles: the ViT's 16010 rows are then 504 of them, 3.82 of four waves,
- * and read a quarter less from L2 than by 128.
+ * where the result is narrow, since a tile has 128 rows and 132 processors want work.
+ *
+ * Hiera's widths are multiples of 144: tiles of 64 would leave up to a quarter unused, of 128 44 %. 2304 and
+ * 4608 are 3.9 of four waves and 1.9 of two by 144, but 2.2 of three and 1.1 of two by 256, for the rows of
+ * one picture. 1152 is nine times 128, and where it is one wave either way the narrower is done first.
+ *
+ * 1024 columns and depth enough to be worth it are four wide tiles: the ViT's 16010 rows are then 504 of
+ * them, 3.82 of four waves, and read a quarter less from L2 than by 128.
  */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu) {
-    if (swiglu)
-        return product.columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
-    if (product.columns <= 768) return run<false, 64>(backend, product);
-    if (product.columns == 1024 && product.depth >= 1024) return run<false, 256>(backend, product);
-    if (product.columns <= 1536 || product.columns % 256 == 128) return run<false, 128>(backend, product);
+    const int columns = product.columns;
+    if (swiglu) return columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
+    if (columns % 144 == 0 && columns != 1152) return run<false, 144>(backend, product);
+    if (columns <= 768) return run<false, 64>(backend, product);
+    if (columns == 1024 && product.depth >= 1024) return run<false, 256>(backend, product);
+    if (columns <= 1536 || columns % 256 == 128) return run<false, 128>(backend, product);
     return run<false, 256>(backend, product);
 }
 

@@ -307,7 +307,8 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2]);
-    static const int64_t widths[] = {770, 1022, 1024, 1280, 1548, 2052}; /* tiles differ by width */
+    static const int64_t widths[] = {144,  432,  770,  1022, 1024,
+                                     1152, 1280, 1548, 1728, 2052}; /* tiles differ by width */
     for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
                     random_between(seed, 1, 100));
