@@ -7,8 +7,8 @@
  * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
  * code, and a product with neither bias nor activation was as slow. So an activation stands once in a kernel,
  * for 16 numbers of a lane that do not wait for one another. By arithmetic from SASS, not measured: a patch
- * of 8 × 64 takes a warp 340 to 440 cycles, where one row after the other took 1645; with quick GELU 830 to
- * 930 and 2065; with GELU 760 to 900 and 2458; with a residual of 900 cycles' latency 1110 to 1170 and 3580.
+ * of 8 × 64 takes a warp 330 to 430 cycles, where one row after the other took 1645; with quick GELU 810 to
+ * 930 and 2065; with GELU 750 to 890 and 2458; with a residual of 900 cycles' latency 1100 to 1160 and 3580.
  */
 #pragma once
 
@@ -20,29 +20,18 @@
 
 namespace gp_cuda {
 
-/** Stores y[row, column] and y[row, column + 1] of sums; row and column are inside, column + 1 may not be. */
-__device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, int column, float first,
-                                            float second) {
-    bool both = column + 1 < product.columns;
-    if (product.bias != nullptr) {
-        first += product.bias[column];
-        if (both) second += product.bias[column + 1];
-    }
-    first = activate(product.activation, first);
-    second = activate(product.activation, second);
-    if (product.image_rows_alone && product.image_row[row] == 0) first = second = 0;
-    if (product.residual != nullptr) {
-        const float *residual = product.residual + row * product.residual_stride + column;
-        if (product.pairs && both) {
-            float2 pair = *reinterpret_cast<const float2 *>(residual);
-            first += pair.x;
-            second += pair.y;
-        } else {
-            first += residual[0];
-            if (both) second += residual[1];
-        }
-    }
-    int64_t at = row * product.y_stride + column;
+/** What `source` has for y[row, column] and y[row, column + 1], the second 0 where it is outside. */
+__device__ __forceinline__ float2 load_pair(const Gemm &product, const float *source, int column) {
+    const bool both = column + 1 < product.columns;
+    if (product.pairs && both) return *reinterpret_cast<const float2 *>(source);
+    return make_float2(source[0], both ? source[1] : 0.0f);
+}
+
+/** Stores y[row, column] and y[row, column + 1]; row and column are inside, column + 1 may not be. */
+__device__ __forceinline__ void store_pair(const Gemm &product, int64_t row, int column, float first,
+                                           float second) {
+    const bool both = column + 1 < product.columns;
+    const int64_t at = row * product.y_stride + column;
     if (product.y != nullptr) {
         if (product.pairs && both) {
             *reinterpret_cast<float2 *>(product.y + at) = make_float2(first, second);
@@ -60,6 +49,50 @@ __device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, in
             if (both) product.y_operand[at + 1] = static_cast<uint16_t>(packed >> 16);
         }
     }
+}
+
+/** activate of `count` values; the choice is made once for all. */
+template <int count>
+__device__ __forceinline__ void activate_all(gp_activation activation, float (&y)[count]) {
+    switch (activation) {
+    case GP_ACTIVATION_RELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_RELU, y[i]);
+        break;
+    case GP_ACTIVATION_GELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_GELU, y[i]);
+        break;
+    case GP_ACTIVATION_QUICK_GELU:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_QUICK_GELU, y[i]);
+        break;
+    case GP_ACTIVATION_SIGMOID:
+#pragma unroll
+        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_SIGMOID, y[i]);
+        break;
+    default:
+        break;
+    }
+}
+
+/** Finishes the sums of y[row, column] and y[row, column + 1], as store_pair has them. */
+__device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, int column, float first,
+                                            float second) {
+    if (product.bias != nullptr) {
+        first += product.bias[column];
+        if (column + 1 < product.columns) second += product.bias[column + 1];
+    }
+    float y[2] = {first, second};
+    activate_all(product.activation, y);
+    if (product.image_rows_alone && product.image_row[row] == 0) y[0] = y[1] = 0;
+    if (product.residual != nullptr) {
+        float2 residual =
+            load_pair(product, product.residual + row * product.residual_stride + column, column);
+        y[0] += residual.x;
+        y[1] += residual.y;
+    }
+    store_pair(product, row, column, y[0], y[1]);
 }
 
 /* A warp's patch: 8 rows of 64 columns, or of 48 where a tile has not so many times 64; two rows a turn, of
@@ -137,31 +170,6 @@ __device__ __forceinline__ void put_pair(float *patch, int group, float first, f
     const int lane = static_cast<int>(threadIdx.x) % 32;
     *reinterpret_cast<float2 *>(patch + lane / 4 * kPatchStride<columns> + group * 8 + lane % 4 * 2) =
         make_float2(first, second);
-}
-
-/** activate of `count` values; the choice is made once for all. */
-template <int count>
-__device__ __forceinline__ void activate_all(gp_activation activation, float (&y)[count]) {
-    switch (activation) {
-    case GP_ACTIVATION_RELU:
-#pragma unroll
-        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_RELU, y[i]);
-        break;
-    case GP_ACTIVATION_GELU:
-#pragma unroll
-        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_GELU, y[i]);
-        break;
-    case GP_ACTIVATION_QUICK_GELU:
-#pragma unroll
-        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_QUICK_GELU, y[i]);
-        break;
-    case GP_ACTIVATION_SIGMOID:
-#pragma unroll
-        for (int i = 0; i < count; i++) y[i] = activate(GP_ACTIVATION_SIGMOID, y[i]);
-        break;
-    default:
-        break;
-    }
 }
 
 /** Takes a lane's quads from the patch, which all lanes have filled, and leaves it free again. */

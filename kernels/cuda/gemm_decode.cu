@@ -21,24 +21,29 @@ namespace gp_cuda {
 
 constexpr int kWarps = 8, kPiece = 64, kColumns = 16, kRowsMost = 64;
 
-/** The eight values of k at `k` of a row, 0 beyond its `depth` (rows are padded to 16 bytes, whose rest is
- * not read). */
+/** The eight values of k at `k` of a row, 0 beyond its `depth`. Rows are padded to 16 bytes, whose rest is
+ * not read: a depth that is no multiple of eight has kernels of its own (`ragged`), the others none of this
+ * code. */
+template <bool ragged>
 __device__ __forceinline__ uint4 load_eight(const uint16_t *row, int k, int depth, bool inside, bool once) {
     uint4 zero = make_uint4(0, 0, 0, 0);
     if (!inside || k >= depth) return zero;
-    if (k + 8 <= depth) return once ? load_once(row + k) : load_16(row + k);
-    uint32_t words[4];
+    if constexpr (ragged)
+        if (k + 8 > depth) {
+            uint32_t words[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t low = k + 2 * i < depth ? row[k + 2 * i] : 0,
-                 high = k + 2 * i + 1 < depth ? row[k + 2 * i + 1] : 0;
-        words[i] = low | high << 16;
-    }
-    return make_uint4(words[0], words[1], words[2], words[3]);
+            for (int i = 0; i < 4; i++) {
+                uint32_t low = k + 2 * i < depth ? row[k + 2 * i] : 0,
+                         high = k + 2 * i + 1 < depth ? row[k + 2 * i + 1] : 0;
+                words[i] = low | high << 16;
+            }
+            return make_uint4(words[0], words[1], words[2], words[3]);
+        }
+    return once ? load_once(row + k) : load_16(row + k);
 }
 
 /** sums += the warp's pieces of W [16 columns] against x [8·kTiles rows]. */
-template <int kFactors, int kTiles>
+template <bool ragged, int kFactors, int kTiles>
 __device__ __forceinline__ void
 add_pieces(float (&sums)[kFactors][kTiles][4], const uint16_t *const (&w)[kFactors], int64_t w_stride,
            const uint16_t *x, int64_t x_stride, int rows, int columns, int depth, int warp, int lane) {
@@ -52,15 +57,16 @@ add_pieces(float (&sums)[kFactors][kTiles][4], const uint16_t *const (&w)[kFacto
 #pragma unroll
                 for (int upper = 0; upper < 2; upper++) {
                     int column = group + 8 * upper;
-                    left[f][half][upper] = load_eight(w[f] + column * w_stride, k + half * 32 + part, depth,
-                                                      column < columns, true);
+                    left[f][half][upper] = load_eight<ragged>(w[f] + column * w_stride, k + half * 32 + part,
+                                                              depth, column < columns, true);
                 }
 #pragma unroll
         for (int tile = 0; tile < kTiles; tile++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 int row = tile * 8 + group;
-                uint4 right = load_eight(x + row * x_stride, k + half * 32 + part, depth, row < rows, false);
+                uint4 right =
+                    load_eight<ragged>(x + row * x_stride, k + half * 32 + part, depth, row < rows, false);
 #pragma unroll
                 for (int f = 0; f < kFactors; f++) {
                     const uint4 &low = left[f][half][0], &high = left[f][half][1];
@@ -71,7 +77,7 @@ add_pieces(float (&sums)[kFactors][kTiles][4], const uint16_t *const (&w)[kFacto
     }
 }
 
-template <bool kSwiglu, int kTiles>
+template <bool kSwiglu, int kTiles, bool kRagged>
 static __global__ void __launch_bounds__(kWarps * 32)
     multiply_few(const __grid_constant__ Gemm product, int64_t first_row) {
     constexpr int kFactors = kSwiglu ? 2 : 1;
@@ -93,17 +99,17 @@ static __global__ void __launch_bounds__(kWarps * 32)
     const uint16_t *w[kFactors];
 #pragma unroll
     for (int f = 0; f < kFactors; f++) w[f] = product.weight[f].w + first * product.weight[f].w_stride;
-    add_pieces<kFactors, kTiles>(sums, w, product.weight[0].w_stride,
-                                 product.x + first_row * product.x_stride, product.x_stride, rows, columns,
-                                 product.depth, warp, lane);
+    add_pieces<kRagged, kFactors, kTiles>(sums, w, product.weight[0].w_stride,
+                                          product.x + first_row * product.x_stride, product.x_stride, rows,
+                                          columns, product.depth, warp, lane);
     if (image && !product.image_rows_alone)
 #pragma unroll
         for (int f = 0; f < kFactors; f++) {
             const Weight &own = product.weight[f];
             const uint16_t *b[1] = {own.b + first * own.b_stride};
             float added[1][kTiles][4] = {};
-            add_pieces<1, kTiles>(added, b, own.b_stride, own.s + first_row * own.s_stride, own.s_stride,
-                                  rows, columns, own.rank, warp, lane);
+            add_pieces<kRagged, 1, kTiles>(added, b, own.b_stride, own.s + first_row * own.s_stride,
+                                           own.s_stride, rows, columns, own.rank, warp, lane);
 #pragma unroll
             for (int tile = 0; tile < kTiles; tile++)
 #pragma unroll
@@ -144,18 +150,22 @@ static __global__ void __launch_bounds__(kWarps * 32)
     }
 }
 
-template <bool kSwiglu, int kTiles>
+template <bool kSwiglu, int kTiles, bool kRagged = false>
 static void run(gp_backend *backend, const Gemm &product, int64_t first_row) {
     constexpr size_t kShared =
         static_cast<size_t>(kWarps) * (kSwiglu ? 2 : 1) * kColumns * 8 * kTiles * sizeof(float);
     static_assert(kShared <= kSharedBaseline, "sums of eight warps");
-    GP_RUN(backend, (multiply_few<kSwiglu, kTiles>), blocks_for(product.columns, kColumns), kWarps * 32,
-           kShared, product, first_row);
+    GP_RUN(backend, (multiply_few<kSwiglu, kTiles, kRagged>), blocks_for(product.columns, kColumns),
+           kWarps * 32, kShared, product, first_row);
 }
 
 template <bool kSwiglu>
 static void choose(gp_backend *backend, const Gemm &product, int64_t first_row, int64_t rows) {
-    if (rows <= 8)
+    bool ragged = product.depth % 8 != 0;
+    for (const Weight &weight : product.weight) ragged = ragged || weight.rank % 8 != 0;
+    if (ragged) // seldom, so that one size does
+        run<kSwiglu, 8, true>(backend, product, first_row);
+    else if (rows <= 8)
         run<kSwiglu, 1>(backend, product, first_row);
     else if (rows <= 16)
         run<kSwiglu, 2>(backend, product, first_row);
