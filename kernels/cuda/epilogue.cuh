@@ -1,9 +1,14 @@
 /**
  * The end of every product: bias, activation, residual, and the stores. finish_pair takes two neighbouring
- * columns; Quads a warp's rows of 64 columns at a time, by 16 bytes a lane: fragments of products have 8
- * bytes of each of 8 rows a warp, which memory is slow at, and a load for each pair, one after the other, is
- * latency a hundred times over (on an H200 the epilogue took 60 to 100 µs a tile of 128 × 256 that way, the
- * products 11).
+ * columns; Quads a warp's rows of 64 or 48 columns at a time, by 16 bytes a lane, since fragments of products
+ * have 8 bytes of each of 8 rows a warp, which memory is slow at.
+ *
+ * On an H200 an epilogue of pairs alone took 60 to 100 µs a tile of 128 × 256, the products 11. Most likely
+ * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
+ * code, and a product with neither bias nor activation was as slow. So an activation stands once in a kernel,
+ * for 16 numbers of a lane that do not wait for one another. By arithmetic from SASS, not measured: a patch
+ * of 8 × 64 takes a warp 330 to 430 cycles, where one row after the other took 1645; with quick GELU 810 to
+ * 930 and 2065; with GELU 750 to 890 and 2458; with a residual of 900 cycles' latency 1100 to 1160 and 3580.
  */
 #pragma once
 
@@ -15,29 +20,18 @@
 
 namespace gp_cuda {
 
-/** Stores y[row, column] and y[row, column + 1] of sums; row and column are inside, column + 1 may not be. */
-__device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, int column, float first,
-                                            float second) {
-    bool both = column + 1 < product.columns;
-    if (product.bias != nullptr) {
-        first += product.bias[column];
-        if (both) second += product.bias[column + 1];
-    }
-    first = activate(product.activation, first);
-    second = activate(product.activation, second);
-    if (product.image_rows_alone && product.image_row[row] == 0) first = second = 0;
-    if (product.residual != nullptr) {
-        const float *residual = product.residual + row * product.residual_stride + column;
-        if (product.pairs && both) {
-            float2 pair = *reinterpret_cast<const float2 *>(residual);
-            first += pair.x;
-            second += pair.y;
-        } else {
-            first += residual[0];
-            if (both) second += residual[1];
-        }
-    }
-    int64_t at = row * product.y_stride + column;
+/** What `source` has for y[row, column] and y[row, column + 1], the second 0 where it is outside. */
+__device__ __forceinline__ float2 load_pair(const Gemm &product, const float *source, int column) {
+    const bool both = column + 1 < product.columns;
+    if (product.pairs && both) return *reinterpret_cast<const float2 *>(source);
+    return make_float2(source[0], both ? source[1] : 0.0f);
+}
+
+/** Stores y[row, column] and y[row, column + 1]; row and column are inside, column + 1 may not be. */
+__device__ __forceinline__ void store_pair(const Gemm &product, int64_t row, int column, float first,
+                                           float second) {
+    const bool both = column + 1 < product.columns;
+    const int64_t at = row * product.y_stride + column;
     if (product.y != nullptr) {
         if (product.pairs && both) {
             *reinterpret_cast<float2 *>(product.y + at) = make_float2(first, second);
@@ -55,43 +49,6 @@ __device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, in
             if (both) product.y_operand[at + 1] = static_cast<uint16_t>(packed >> 16);
         }
     }
-}
-
-constexpr int kQuadColumns = 64, kQuadRows = 8, kQuadTurns = 4; // a warp's patch; rows two at a turn
-constexpr int kPatchStride = kQuadColumns + 8; // so that eight rows of pairs meet no bank twice
-constexpr int kPatchBytes = kQuadRows * kPatchStride * 4;
-
-/** What a lane needs of memory for a patch [8 rows, 64 columns] at (row, column): its four columns of the
- * bias, and of the residual for the two rows of each turn. */
-struct QuadInputs {
-    float4 bias, residual[kQuadTurns];
-};
-
-__device__ __forceinline__ float4 load_quad(const float *source) {
-    return *reinterpret_cast<const float4 *>(source);
-}
-
-/** Issues the loads. product.quads holds. */
-__device__ __forceinline__ void load_inputs(const Gemm &product, int64_t first_row, int first_column,
-                                            QuadInputs &inputs) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
-    const bool inside = column < product.columns;
-    inputs.bias =
-        inside && product.bias != nullptr ? load_quad(product.bias + column) : make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int turn = 0; turn < kQuadTurns; turn++) {
-        int64_t row = first_row + 2 * turn + lane / 16;
-        inputs.residual[turn] = inside && product.residual != nullptr && row < product.rows
-                                    ? load_quad(product.residual + row * product.residual_stride + column)
-                                    : make_float4(0, 0, 0, 0);
-    }
-}
-
-/** A lane's pair of row lane/4 and columns 8·group + 2·(lane mod 4) into the warp's patch. */
-__device__ __forceinline__ void put_pair(float *patch, int group, float first, float second) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    *reinterpret_cast<float2 *>(patch + lane / 4 * kPatchStride + group * 8 + lane % 4 * 2) =
-        make_float2(first, second);
 }
 
 /** activate of `count` values; the choice is made once for all. */
@@ -119,44 +76,180 @@ __device__ __forceinline__ void activate_all(gp_activation activation, float (&y
     }
 }
 
-/** Finishes the patch, which all lanes have filled. Ends with the patch free again. */
-__device__ __forceinline__ void finish_patch(const Gemm &product, const float *patch, int64_t first_row,
-                                             int first_column, const QuadInputs &inputs) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = first_column + lane % 16 * 4;
+/** Finishes the sums of y[row, column] and y[row, column + 1], as store_pair has them. */
+__device__ __forceinline__ void finish_pair(const Gemm &product, int64_t row, int column, float first,
+                                            float second) {
+    if (product.bias != nullptr) {
+        first += product.bias[column];
+        if (column + 1 < product.columns) second += product.bias[column + 1];
+    }
+    float y[2] = {first, second};
+    activate_all(product.activation, y);
+    if (product.image_rows_alone && product.image_row[row] == 0) y[0] = y[1] = 0;
+    if (product.residual != nullptr) {
+        float2 residual =
+            load_pair(product, product.residual + row * product.residual_stride + column, column);
+        y[0] += residual.x;
+        y[1] += residual.y;
+    }
+    store_pair(product, row, column, y[0], y[1]);
+}
+
+/* A warp's patch: 8 rows of 64 columns, or of 48 where a tile has not so many times 64; two rows a turn, of
+ * 48 columns by 24 lanes. */
+constexpr int kPatchRows = 8, kTurns = 4;
+template <int columns>
+constexpr int kPatchStride = columns + 8; // so that eight rows of pairs meet no bank twice
+template <int columns> constexpr int kPatchBytes = kPatchRows *kPatchStride<columns> * 4;
+
+/** The row of the first turn and the columns that a lane has of a patch; row 2 where it has nothing to do. */
+template <int columns> __device__ __forceinline__ int quad_row() {
+    return static_cast<int>(threadIdx.x) % 32 / (columns / 4);
+}
+template <int columns> __device__ __forceinline__ int quad_column() {
+    return static_cast<int>(threadIdx.x) % 32 % (columns / 4) * 4;
+}
+
+/** Where a lane's quads of a patch stand: four columns of every second row. Rows 2·turn < left of them are
+ * the product's, none where the columns are not. */
+struct QuadPlace {
+    int64_t row;
+    int column, left;
+};
+
+/** Of the patch at (row, column), of which `rows_left` rows are the product's, or more. */
+template <int columns>
+__device__ __forceinline__ QuadPlace place_quads(const Gemm &product, int64_t first_row, int first_column,
+                                                 int rows_left) {
+    const int row = quad_row<columns>(), column = first_column + quad_column<columns>();
+    return {first_row + row, column, column < product.columns && row < 2 ? rows_left - row : 0};
+}
+
+__device__ __forceinline__ float4 load_quad(const float *source) {
+    return *reinterpret_cast<const float4 *>(source);
+}
+
+/** A lane's share of the bias of `columns` columns: every 32nd quad, 0 outside. Issues the loads. */
+template <int columns>
+__device__ __forceinline__ void load_bias(const Gemm &product, int first_column,
+                                          float4 (&bias)[(columns + 127) / 128]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < (columns + 127) / 128; i++) {
+        const int column = (i * 32 + lane) * 4;
+        bias[i] = product.bias != nullptr && column < columns && first_column + column < product.columns
+                      ? load_quad(product.bias + first_column + column)
+                      : make_float4(0, 0, 0, 0);
+    }
+}
+
+/** Lays it into the warp's own shared memory, from which each patch takes its part: what is waited for there
+ * is no load that was issued since. */
+template <int columns>
+__device__ __forceinline__ void keep_bias(float *kept, const float4 (&bias)[(columns + 127) / 128]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < (columns + 127) / 128; i++)
+        if ((i * 32 + lane) * 4 < columns) reinterpret_cast<float4 *>(kept)[i * 32 + lane] = bias[i];
+    __syncwarp();
+}
+
+/** A lane's quads of the residual, as they are in y, 0 outside. Issues the loads; there is a residual. */
+__device__ __forceinline__ void load_residual(const Gemm &product, const QuadPlace &place,
+                                              float4 (&residual)[kTurns]) {
+    const float *source = product.residual + place.row * product.residual_stride + place.column;
+    const int64_t step = 2 * product.residual_stride;
+#pragma unroll
+    for (int turn = 0; turn < kTurns; turn++, source += step)
+        residual[turn] = 2 * turn < place.left ? load_quad(source) : make_float4(0, 0, 0, 0);
+}
+
+/** A lane's pair of row lane/4 and columns 8·group + 2·(lane mod 4) into the warp's patch. */
+template <int columns>
+__device__ __forceinline__ void put_pair(float *patch, int group, float first, float second) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    *reinterpret_cast<float2 *>(patch + lane / 4 * kPatchStride<columns> + group * 8 + lane % 4 * 2) =
+        make_float2(first, second);
+}
+
+/** Takes a lane's quads from the patch, which all lanes have filled, and leaves it free again. */
+template <int columns>
+__device__ __forceinline__ void take_quads(const float *patch, float (&y)[4 * kTurns]) {
+    const float *source = patch + quad_row<columns>() % 2 * kPatchStride<columns> + quad_column<columns>();
     __syncwarp();
 #pragma unroll
-    for (int turn = 0; turn < kQuadTurns; turn++) {
-        const int place = 2 * turn + lane / 16;
-        const int64_t row = first_row + place;
-        float4 sums = load_quad(patch + place * kPatchStride + lane % 16 * 4);
-        if (row >= product.rows || column >= product.columns) continue;
-        float y[4] = {sums.x + inputs.bias.x, sums.y + inputs.bias.y, sums.z + inputs.bias.z,
-                      sums.w + inputs.bias.w};
-        activate_all(product.activation, y);
-        const bool none = product.image_rows_alone && product.image_row[row] == 0;
-        const float4 &residual = inputs.residual[turn];
-        const float4 done = make_float4((none ? 0.0f : y[0]) + residual.x, (none ? 0.0f : y[1]) + residual.y,
-                                        (none ? 0.0f : y[2]) + residual.z, (none ? 0.0f : y[3]) + residual.w);
-        const int64_t at = row * product.y_stride + column;
-        if (product.y != nullptr) *reinterpret_cast<float4 *>(product.y + at) = done;
-        if (product.y_operand != nullptr)
-            *reinterpret_cast<uint2 *>(product.y_operand + at) =
-                make_uint2(pack_bf16(done.x, done.y), pack_bf16(done.z, done.w));
+    for (int turn = 0; turn < kTurns; turn++) {
+        const float4 quad = load_quad(source + 2 * turn * kPatchStride<columns>);
+        y[4 * turn] = quad.x;
+        y[4 * turn + 1] = quad.y;
+        y[4 * turn + 2] = quad.z;
+        y[4 * turn + 3] = quad.w;
     }
     __syncwarp();
 }
 
-/** The same where product.quads does not hold: a pair after the other. */
+__device__ __forceinline__ void add_quad(float *y, const float4 &quad) {
+    y[0] += quad.x;
+    y[1] += quad.y;
+    y[2] += quad.z;
+    y[3] += quad.w;
+}
+
+/** Bias, activation, residual: all turns together, so that none waits for the one before it. */
+__device__ __forceinline__ void finish_quads(const Gemm &product, const QuadPlace &place, const float4 &bias,
+                                             const float4 (&residual)[kTurns], float (&y)[4 * kTurns]) {
+    if (product.bias != nullptr) {
+#pragma unroll
+        for (int turn = 0; turn < kTurns; turn++) add_quad(y + 4 * turn, bias);
+    }
+    activate_all(product.activation, y);
+    if (product.image_rows_alone) {
+        bool image[kTurns];
+#pragma unroll
+        for (int turn = 0; turn < kTurns; turn++)
+            image[turn] = 2 * turn < place.left && product.image_row[place.row + 2 * turn] != 0;
+#pragma unroll
+        for (int i = 0; i < 4 * kTurns; i++) y[i] = image[i / 4] ? y[i] : 0;
+    }
+    if (product.residual != nullptr) {
+#pragma unroll
+        for (int turn = 0; turn < kTurns; turn++) add_quad(y + 4 * turn, residual[turn]);
+    }
+}
+
+__device__ __forceinline__ void store_quads(const Gemm &product, const QuadPlace &place,
+                                            const float (&y)[4 * kTurns]) {
+    const int64_t at = place.row * product.y_stride + place.column, step = 2 * product.y_stride;
+    if (product.y != nullptr) {
+        float *target = product.y + at;
+#pragma unroll
+        for (int turn = 0; turn < kTurns; turn++, target += step)
+            if (2 * turn < place.left)
+                *reinterpret_cast<float4 *>(target) =
+                    make_float4(y[4 * turn], y[4 * turn + 1], y[4 * turn + 2], y[4 * turn + 3]);
+    }
+    if (product.y_operand != nullptr) {
+        uint16_t *target = product.y_operand + at;
+#pragma unroll
+        for (int turn = 0; turn < kTurns; turn++, target += step)
+            if (2 * turn < place.left)
+                *reinterpret_cast<uint2 *>(target) = make_uint2(pack_bf16(y[4 * turn], y[4 * turn + 1]),
+                                                                pack_bf16(y[4 * turn + 2], y[4 * turn + 3]));
+    }
+}
+
+/** Finishes the patch at (row, column) where product.quads does not hold: a pair after the other. */
+template <int columns>
 __device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const float *patch,
                                                       int64_t first_row, int first_column) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     __syncwarp();
 #pragma unroll 1
-    for (int pair = lane; pair < kQuadRows * kQuadColumns / 2; pair += 32) {
-        const int place = pair / (kQuadColumns / 2), column = pair % (kQuadColumns / 2) * 2;
+    for (int pair = lane; pair < kPatchRows * columns / 2; pair += 32) {
+        const int place = pair / (columns / 2), column = pair % (columns / 2) * 2;
+        const float *sums = patch + place * kPatchStride<columns> + column;
         if (first_row + place < product.rows && first_column + column < product.columns)
-            finish_pair(product, first_row + place, first_column + column,
-                        patch[place * kPatchStride + column], patch[place * kPatchStride + column + 1]);
+            finish_pair(product, first_row + place, first_column + column, sums[0], sums[1]);
     }
     __syncwarp();
 }

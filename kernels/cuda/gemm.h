@@ -43,7 +43,7 @@ struct Gemm {
 /** Tiles of 128×128 or 64×64, mma.sync. */
 void gemm(gp_backend *backend, const Gemm &product, bool swiglu);
 
-/** Tiles of 128×256 or 128×128 by tensor copies and wgmma; false where the shape needs the other. */
+/** Tiles of 128 × 256, 144, 128 or 64 by tensor copies and wgmma; false where the shape needs the other. */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu);
 
 constexpr int kDecodeParts = 4; // pairs of sums in a decoding step's products

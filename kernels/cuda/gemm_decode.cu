@@ -22,20 +22,24 @@ namespace gp_cuda {
 
 constexpr int kWarps = 8, kPiece = 64, kColumns = 16;
 
-/** The eight values of k at `k` of a row, 0 beyond its `depth` (rows are padded to 16 bytes, whose rest is
- * not read). */
+/** The eight values of k at `k` of a row, 0 beyond its `depth`. Rows are padded to 16 bytes, whose rest is
+ * not read: a depth that is no multiple of eight has kernels of its own (kRagged), the others none of this
+ * code. */
+template <bool kRagged>
 __device__ __forceinline__ uint4 load_eight(const uint16_t *row, int k, int depth, bool inside, bool once) {
-    uint4 zero = make_uint4(0, 0, 0, 0);
-    if (!inside || k >= depth) return zero;
-    if (k + 8 <= depth) return once ? load_once(row + k) : load_16(row + k);
-    uint32_t words[4];
+    if (!inside || k >= depth) return make_uint4(0, 0, 0, 0);
+    if constexpr (kRagged)
+        if (k + 8 > depth) {
+            uint32_t words[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t low = k + 2 * i < depth ? row[k + 2 * i] : 0,
-                 high = k + 2 * i + 1 < depth ? row[k + 2 * i + 1] : 0;
-        words[i] = low | high << 16;
-    }
-    return make_uint4(words[0], words[1], words[2], words[3]);
+            for (int i = 0; i < 4; i++) {
+                uint32_t low = k + 2 * i < depth ? row[k + 2 * i] : 0,
+                         high = k + 2 * i + 1 < depth ? row[k + 2 * i + 1] : 0;
+                words[i] = low | high << 16;
+            }
+            return make_uint4(words[0], words[1], words[2], words[3]);
+        }
+    return once ? load_once(row + k) : load_16(row + k);
 }
 
 /** A warp's part of a piece of W, 16 rows of 64 values. */
@@ -43,6 +47,7 @@ struct Piece {
     uint4 half[2][2]; // [k half][row group or + 8]
 };
 
+template <bool kRagged>
 __device__ __forceinline__ Piece load_piece(const uint16_t *w, int64_t stride, int columns, int k,
                                             int depth) {
     const int lane = static_cast<int>(threadIdx.x) % 32, group = lane / 4, part = lane % 4 * 8;
@@ -53,14 +58,14 @@ __device__ __forceinline__ Piece load_piece(const uint16_t *w, int64_t stride, i
         for (int upper = 0; upper < 2; upper++) {
             int column = group + 8 * upper;
             piece.half[half][upper] =
-                load_eight(w + column * stride, k + half * 32 + part, depth, column < columns, true);
+                load_eight<kRagged>(w + column * stride, k + half * 32 + part, depth, column < columns, true);
         }
     return piece;
 }
 
 /** sums += the warp's pieces of W [16 columns] against x [8 rows]. The next piece is on its way while one is
  * multiplied. */
-template <int kFactors>
+template <bool kRagged, int kFactors>
 __device__ __forceinline__ void add_pieces(float (&sums)[kFactors][4], const uint16_t *const (&w)[kFactors],
                                            int64_t w_stride, const uint16_t *x, int64_t x_stride, int rows,
                                            int columns, int depth) {
@@ -68,15 +73,17 @@ __device__ __forceinline__ void add_pieces(float (&sums)[kFactors][4], const uin
     int k = static_cast<int>(threadIdx.x) / 32 * kPiece;
     Piece present[kFactors], next[kFactors];
 #pragma unroll
-    for (int f = 0; f < kFactors; f++) present[f] = load_piece(w[f], w_stride, columns, k, depth);
+    for (int f = 0; f < kFactors; f++) present[f] = load_piece<kRagged>(w[f], w_stride, columns, k, depth);
+#pragma unroll 1
     for (; k < depth; k += kWarps * kPiece) {
         uint4 right[2];
 #pragma unroll
         for (int half = 0; half < 2; half++)
-            right[half] = load_eight(x + row * x_stride, k + half * 32 + part, depth, row < rows, false);
+            right[half] =
+                load_eight<kRagged>(x + row * x_stride, k + half * 32 + part, depth, row < rows, false);
 #pragma unroll
         for (int f = 0; f < kFactors; f++)
-            next[f] = load_piece(w[f], w_stride, columns, k + kWarps * kPiece, depth);
+            next[f] = load_piece<kRagged>(w[f], w_stride, columns, k + kWarps * kPiece, depth);
 #pragma unroll
         for (int half = 0; half < 2; half++)
 #pragma unroll
@@ -90,7 +97,7 @@ __device__ __forceinline__ void add_pieces(float (&sums)[kFactors][4], const uin
     }
 }
 
-template <bool kSwiglu>
+template <bool kSwiglu, bool kRagged>
 static __global__ void __launch_bounds__(kWarps * 32, kSwiglu ? 2 : 3)
     multiply_few(const __grid_constant__ Gemm product, int64_t first_row) {
     constexpr int kFactors = kSwiglu ? 2 : 1;
@@ -112,16 +119,17 @@ static __global__ void __launch_bounds__(kWarps * 32, kSwiglu ? 2 : 3)
     const uint16_t *w[kFactors];
 #pragma unroll
     for (int f = 0; f < kFactors; f++) w[f] = product.weight[f].w + first * product.weight[f].w_stride;
-    add_pieces<kFactors>(sums, w, product.weight[0].w_stride, product.x + first_row * product.x_stride,
-                         product.x_stride, rows, columns, product.depth);
+    add_pieces<kRagged, kFactors>(sums, w, product.weight[0].w_stride,
+                                  product.x + first_row * product.x_stride, product.x_stride, rows, columns,
+                                  product.depth);
     if (image && !product.image_rows_alone)
 #pragma unroll
         for (int f = 0; f < kFactors; f++) {
             const Weight &own = product.weight[f];
             const uint16_t *b[1] = {own.b + first * own.b_stride};
             float added[1][4] = {};
-            add_pieces<1>(added, b, own.b_stride, own.s + first_row * own.s_stride, own.s_stride, rows,
-                          columns, own.rank);
+            add_pieces<kRagged, 1>(added, b, own.b_stride, own.s + first_row * own.s_stride, own.s_stride,
+                                   rows, columns, own.rank);
 #pragma unroll
             for (int e = 0; e < 4; e++) sums[f][e] += added[0][e];
         }
@@ -161,17 +169,25 @@ static __global__ void __launch_bounds__(kWarps * 32, kSwiglu ? 2 : 3)
     }
 }
 
-template <bool kSwiglu> static void run(gp_backend *backend, const Gemm &product, int64_t first_row) {
+template <bool kSwiglu, bool kRagged>
+static void run(gp_backend *backend, const Gemm &product, int64_t first_row) {
     constexpr size_t kShared =
         static_cast<size_t>(kWarps) * (kSwiglu ? 2 : 1) * kColumns * kFewRows * sizeof(float);
     static_assert(kShared <= kSharedBaseline, "sums of eight warps");
-    GP_RUN(backend, (multiply_few<kSwiglu>), blocks_for(product.columns, kColumns), kWarps * 32, kShared,
-           product, first_row);
+    GP_RUN(backend, (multiply_few<kSwiglu, kRagged>), blocks_for(product.columns, kColumns), kWarps * 32,
+           kShared, product, first_row);
+}
+
+template <bool kSwiglu> static void choose(gp_backend *backend, const Gemm &product, int64_t first_row) {
+    bool ragged = product.depth % 8 != 0;
+    for (const Weight &weight : product.weight) ragged = ragged || weight.rank % 8 != 0;
+    ragged ? run<kSwiglu, true>(backend, product, first_row)
+           : run<kSwiglu, false>(backend, product, first_row);
 }
 
 void gemm_decode(gp_backend *backend, const Gemm &product, bool swiglu) {
     for (int64_t first = 0; first < product.rows; first += kFewRows)
-        swiglu ? run<true>(backend, product, first) : run<false>(backend, product, first);
+        swiglu ? choose<true>(backend, product, first) : choose<false>(backend, product, first);
 }
 
 } // namespace gp_cuda

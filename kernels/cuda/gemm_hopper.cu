@@ -12,8 +12,9 @@
  * after the other.
  *
  * Tiles 128 × 256, 48 KB a stage, four stages: 4.2 MFLOP against 48 KB from L2, 87 operations a byte, which
- * at 790 TFLOP/s asks 9 TB/s of L2 in all; narrower for narrow results. Tiles go through x in groups of eight
- * row tiles, so that what is read together stays in L2. Operations 2·rows·columns·(depth + rank).
+ * at 790 TFLOP/s asks 9 TB/s of L2 in all; 128, 144 or 64 columns, six stages, for narrower results. Tiles go
+ * through x in groups of eight row tiles, so that what is read together stays in L2. Operations
+ * 2·rows·columns·(depth + rank).
  */
 #include "kernels/cuda/epilogue.cuh"
 
@@ -35,6 +36,13 @@ struct Maps {
 
 template <int kTileN> constexpr int kStagesFor = kTileN == 256 ? 4 : 6;
 
+/** Columns of a patch, of which a tile of kWidth has a whole number. */
+template <int kWidth> constexpr int kPatchColumns = kWidth % 64 == 0 ? 64 : 48;
+
+/** Shared memory of one warp: its patch and its copy of the tile's bias. */
+template <bool kSwiglu, int kWidth>
+constexpr int kWarpBytes = kPatchBytes<kPatchColumns<kWidth>> + (kSwiglu ? 0 : 4 * kWidth);
+
 /** The tile's place: groups of kGroup row tiles, in them column by column. */
 __device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int &m, int &n) {
     int group = tile / (kGroup * tiles_n), in_group = tile % (kGroup * tiles_n);
@@ -46,9 +54,12 @@ __device__ __forceinline__ void place_of(int tile, int tiles_m, int tiles_n, int
 /** Whether rows first … of the tile are the image's; all lanes of a warp ask together. */
 __device__ __forceinline__ bool has_image_rows(const Gemm &product, int64_t first, int lane) {
     if (product.image_row == nullptr) return false;
-    bool image = false;
-    for (int row = lane; row < kTileM; row += 32)
-        image = image || (first + row < product.rows && product.image_row[first + row] != 0);
+    const uint8_t *own = product.image_row + first + lane;
+    const int left = static_cast<int>(min(product.rows - first, static_cast<int64_t>(kTileM))) - lane;
+    int image = 0;
+#pragma unroll
+    for (int row = 0; row < kTileM; row += 32) // |: no load waits for the one before it
+        image |= row < left ? own[row] : 0;
     return __any_sync(0xFFFFFFFFu, image) != 0;
 }
 
@@ -76,8 +87,29 @@ __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint
         product_n64<false>(d, a, b, true);
     else if constexpr (n == 128)
         product_n128<false>(d, a, b, true);
+    else if constexpr (n == 144)
+        product_n144<false>(d, a, b, true);
     else
         product_n256<false>(d, a, b, true);
+}
+
+/** Fills the warp's patch with the `which`-th part of its sums, one of first … first + among − 1: halves of
+ * its rows in turn, some columns at a time. Sums are registers, known when compiled: one of so many pieces of
+ * code is chosen by halving. */
+template <int columns, int first, int among, int count>
+__device__ __forceinline__ void put_patch(float *patch, const float (&sums)[count], int which) {
+    if constexpr (among > 1) {
+        if (which < first + among / 2)
+            put_patch<columns, first, among / 2>(patch, sums, which);
+        else
+            put_patch<columns, first + among / 2, among - among / 2>(patch, sums, which);
+    } else {
+#pragma unroll
+        for (int j = 0; j < columns / 8; j++) {
+            const int at = 4 * (first / 2 * (columns / 8) + j) + 2 * (first % 2);
+            put_pair<columns>(patch, j, sums[at], sums[at + 1]);
+        }
+    }
 }
 
 template <bool kSwiglu, int kTileN>
@@ -86,10 +118,11 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #if GP_HOPPER
     constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
     constexpr int kWidth = kTileN / kFactors; // columns of y
+    constexpr int kAcross = kPatchColumns<kWidth>, kPatches = 2 * kWidth / kAcross;
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
     unsigned char *shared = shared_memory<unsigned char>();
-    mbarrier *full =
-                 reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes + kConsumerWarps * kPatchBytes),
+    mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes +
+                                                  kConsumerWarps * kWarpBytes<kSwiglu, kWidth>),
              *empty = full + kStages;
     const int thread = threadIdx.x, lane = thread % 32, warpgroup = thread / 128;
     const int tiles_m = static_cast<int>((product.rows + kTileM - 1) / kTileM);
@@ -115,6 +148,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if (product.image_rows_alone && !image) continue;
             Parts parts = parts_of(product, kSwiglu, image);
             if (lane == 0)
+#pragma unroll 1 // four times as much code would not copy faster
                 for (int stage = 0; stage < parts.all(); stage++) {
                     bool main = stage < parts.main;
                     int half = !main && stage >= parts.main + parts.added[0] ? 1 : 0;
@@ -137,7 +171,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
         take_registers<kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = thread / 32 % 4;
         float *patches = reinterpret_cast<float *>(shared + kStages * kStageBytes +
-                                                   (consumer * 4 + warp) * kPatchBytes); // the warp's own
+                                                   (consumer * 4 + warp) * kWarpBytes<kSwiglu, kWidth>);
+        [[maybe_unused]] float *warp_bias = patches + kPatchBytes<kAcross> / sizeof(float);
         float sums[kFactors][kWidth / 2];
         int slot = 0;
         unsigned phase = 0;
@@ -149,6 +184,21 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if (product.image_rows_alone && !image) continue;
             Parts parts = parts_of(product, kSwiglu, image);
             int before = -1; // the slot whose products are under way
+            const int64_t warp_row = first_row + consumer * 64 + warp * 16;
+            const int rows_left = static_cast<int>(min(product.rows - warp_row, static_cast<int64_t>(16)));
+            /* Patches: halves of the warp's rows in turn, some columns at a time. */
+            auto place_patch = [&](int patch) {
+                return place_quads<kAcross>(product, warp_row + patch % 2 * kPatchRows,
+                                            n * kWidth + patch / 2 * kAcross,
+                                            rows_left - patch % 2 * kPatchRows);
+            };
+            /* On their way while the products run; SwiGLU has neither. */
+            [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kTurns] = {};
+            if constexpr (!kSwiglu)
+                if (product.quads) {
+                    load_bias<kWidth>(product, n * kWidth, bias);
+                    if (product.residual != nullptr) load_residual(product, place_patch(0), next);
+                }
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++)
 #pragma unroll
@@ -188,40 +238,43 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++) products_hold(sums[factor]);
             if (lane == 0) mbarrier_arrive(empty + before);
-            auto patch_row = [&](int patch) { // halves of the warp's rows in turn, columns 64 at a time
-                return first_row + consumer * 64 + warp * 16 + patch % 2 * 8;
-            };
-            auto patch_column = [&](int patch) { return n * kWidth + patch / 2 * kQuadColumns; };
-            constexpr int kPatches = 2 * kWidth / kQuadColumns;
-            QuadInputs inputs = {}; // of the patch; SwiGLU has none
-            auto load = [&](int patch, QuadInputs &into) {
-                if (!kSwiglu && product.quads)
-                    load_inputs(product, patch_row(patch), patch_column(patch), into);
-            };
-            load(0, inputs);
+            if constexpr (kSwiglu) {
+#pragma unroll
+                for (int i = 0; i < kWidth / 2; i++) sums[0][i] = silu(sums[0][i]) * sums[kFactors - 1][i];
+            } else if (product.quads) {
+                keep_bias<kWidth>(warp_bias, bias);
+            }
+            if (!product.quads) {
+#pragma unroll 1
+                for (int patch = 0; patch < kPatches; patch++) {
+                    put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
+                    finish_patch_by_pairs<kAcross>(product, patches, warp_row + patch % 2 * kPatchRows,
+                                                   n * kWidth + patch / 2 * kAcross);
+                }
+                continue;
+            }
 #pragma unroll 1
             for (int patch = 0; patch < kPatches; patch++) {
-                QuadInputs next = inputs; // on the way while this patch is finished
-                if (patch + 1 < kPatches) load(patch + 1, next);
+                const QuadPlace place = place_patch(patch);
+                float y[4 * kTurns];
+                put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
+                if constexpr (kSwiglu) {
+                    take_quads<kAcross>(patches, y);
+                } else {
+                    /* Here, since the choice above waits for all loads: each has the rest of a patch's time.
+                     */
+                    float4 residual[kTurns] = {};
+                    if (product.residual != nullptr) {
 #pragma unroll
-                for (int which = 0; which < kPatches; which++) { // sums are registers, known when compiled
-                    if (which != patch) continue;
-#pragma unroll
-                    for (int j = 0; j < kQuadColumns / 8; j++) {
-                        const int at = 4 * (which / 2 * (kQuadColumns / 8) + j) + 2 * (which % 2);
-                        float a = sums[0][at], b = sums[0][at + 1];
-                        if (kSwiglu) {
-                            a = silu(a) * sums[kFactors - 1][at];
-                            b = silu(b) * sums[kFactors - 1][at + 1];
-                        }
-                        put_pair(patches, j, a, b);
+                        for (int turn = 0; turn < kTurns; turn++) residual[turn] = next[turn];
+                        if (patch + 1 < kPatches) load_residual(product, place_patch(patch + 1), next);
                     }
+                    const float4 patch_bias =
+                        load_quad(warp_bias + patch / 2 * kAcross + quad_column<kAcross>());
+                    take_quads<kAcross>(patches, y);
+                    finish_quads(product, place, patch_bias, residual, y);
                 }
-                if (product.quads)
-                    finish_patch(product, patches, patch_row(patch), patch_column(patch), inputs);
-                else
-                    finish_patch_by_pairs(product, patches, patch_row(patch), patch_column(patch));
-                inputs = next;
+                store_quads(product, place, y);
             }
         }
     }
@@ -232,7 +285,7 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
     constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared =
         static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier)) +
-        kConsumerWarps * kPatchBytes;
+        kConsumerWarps * kWarpBytes<kSwiglu, kWidth>;
     static_assert(kShared <= 227 * 1024, "the ring and the patches");
     Maps maps = {};
     uint64_t rows = static_cast<uint64_t>(product.rows), columns = static_cast<uint64_t>(product.columns);
@@ -259,14 +312,23 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
 }
 
 /*
- * The width of a tile depends on the result's columns alone: those that waste least, narrow ones where the
- * result is narrow, since a tile has 128 rows and 132 processors want work.
+ * The width of a tile depends on the result's columns and the depth alone: that which wastes least, narrow
+ * where the result is narrow, since a tile has 128 rows and 132 processors want work.
+ *
+ * Hiera's widths are multiples of 144: tiles of 64 would leave up to a quarter unused, of 128 44 %. 2304 and
+ * 4608 are 3.9 of four waves and 1.9 of two by 144, but 2.2 of three and 1.1 of two by 256, for the rows of
+ * one picture. 1152 is nine times 128, and where it is one wave either way the narrower is done first.
+ *
+ * 1024 columns and depth enough to be worth it are four wide tiles: the ViT's 16010 rows are then 504 of
+ * them, 3.82 of four waves, and read a quarter less from L2 than by 128.
  */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu) {
-    if (swiglu)
-        return product.columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
-    if (product.columns <= 768) return run<false, 64>(backend, product);
-    if (product.columns <= 1536 || product.columns % 256 == 128) return run<false, 128>(backend, product);
+    const int columns = product.columns;
+    if (swiglu) return columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
+    if (columns % 144 == 0 && columns != 1152) return run<false, 144>(backend, product);
+    if (columns <= 768) return run<false, 64>(backend, product);
+    if (columns == 1024 && product.depth >= 1024) return run<false, 256>(backend, product);
+    if (columns <= 1536 || columns % 256 == 128) return run<false, 128>(backend, product);
     return run<false, 256>(backend, product);
 }
 

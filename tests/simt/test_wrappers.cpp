@@ -297,6 +297,8 @@ static Case cases[] = {
     {"product_n64 along N", kN64AlongN, 64, true, {}, {}, {}},
     {"product_n128", kN128, 128, false, {}, {}, {}},
     {"product_n128 along N", kN128AlongN, 128, true, {}, {}, {}},
+    {"product_n144", kN144, 144, false, {}, {}, {}},
+    {"product_n144 along N", kN144AlongN, 144, true, {}, {}, {}},
     {"product_n256", kN256, 256, false, {}, {}, {}},
     {"product_n256 along N", kN256AlongN, 256, true, {}, {}, {}},
     {"product_n64, A in registers", kN64Registers, 64, false, {}, {}, {}},

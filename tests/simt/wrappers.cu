@@ -194,6 +194,8 @@ static __global__ void products(const uint16_t *in, float *out) {
             product_n64<along_n>(d, a_at, b_at, k > 0);
         else if constexpr (n == 128)
             product_n128<along_n>(d, a_at, b_at, k > 0);
+        else if constexpr (n == 144)
+            product_n144<along_n>(d, a_at, b_at, k > 0);
         else
             product_n256<along_n>(d, a_at, b_at, k > 0);
     }
@@ -207,7 +209,8 @@ static __global__ void products(const uint16_t *in, float *out) {
 
 template <int n, bool along_n, bool registers>
 static void run_products(const unsigned char *in, unsigned char *out) {
-    GP_LAUNCH((products<n, along_n, registers>), 1, 128, 64 * 128 + n * 128, nullptr)
+    constexpr int kBRows = along_n ? (n + 63) / 64 * 64 : n; // of 128 bytes
+    GP_LAUNCH((products<n, along_n, registers>), 1, 128, 64 * 128 + kBRows * 128, nullptr)
     (reinterpret_cast<const uint16_t *>(in), reinterpret_cast<float *>(out));
 }
 
@@ -259,6 +262,10 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return run_products<128, false, false>(in, out), true;
     case kN128AlongN:
         return run_products<128, true, false>(in, out), true;
+    case kN144:
+        return run_products<144, false, false>(in, out), true;
+    case kN144AlongN:
+        return run_products<144, true, false>(in, out), true;
     case kN256:
         return run_products<256, false, false>(in, out), true;
     case kN256AlongN:

@@ -24,6 +24,8 @@ enum Wrapper {
     kN64AlongN,
     kN128,
     kN128AlongN,
+    kN144,
+    kN144AlongN,
     kN256,
     kN256AlongN,
     kN64Registers,

@@ -51,6 +51,7 @@ typedef struct lora_case {
 static lora_case make_lora(uint64_t *seed, gp_backend *backend, gp_dtype dtype, int64_t depth,
                            int64_t columns) {
     lora_case made = {.rank = random_between(seed, 1, 300)};
+    if (random_between(seed, 0, 1)) made.rank = gp_operand_width(made.rank); /* models have even ranks */
     made.a = random_matrix(seed, dtype, made.rank, depth);
     made.b = random_matrix(seed, dtype, columns, made.rank);
     gp_dtype placed = place_matrix(backend, made.a).dtype;
@@ -260,6 +261,56 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
     release_memory();
 }
 
+/**
+ * Activations alone: products of 0, so that a bias is what they are given, as f32. A fine sweep of where they
+ * bend, magnitudes to 2^99 (from 2^103 on the CPU's x·σ(x) shows that its σ never is below 2^-127), what is
+ * no number.
+ */
+static void test_activations(uint64_t *seed, gp_backend **backends, int backend_count) {
+    enum { FINE = 40000, LARGE = 2000, COUNT = FINE + 2 * LARGE + 3 };
+    int64_t stride = gp_operand_width(8);
+    float *bias = host_memory(COUNT * sizeof *bias), *x = random_operands(seed, backends[0], stride, 1);
+    for (int i = 0; i < FINE; i++) bias[i] = 32.0f * ((float)i + random_float(seed)) / FINE - 16;
+    for (int i = 0; i < 2 * LARGE; i++)
+        bias[FINE + i] = ldexpf(1.5f + random_float(seed) / 2, i / 2 * 222 / LARGE - 124) * (i % 2 ? -1 : 1);
+    bias[COUNT - 3] = NAN, bias[COUNT - 2] = INFINITY, bias[COUNT - 1] = -INFINITY;
+    for (int64_t k = 0; k < stride; k++) x[k] = 0;
+    gp_matrix host_weight = random_matrix(seed, GP_DTYPE_BF16, COUNT, 8);
+    for (int i = 0; i < backend_count; i++) {
+        gp_backend *backend = backends[i];
+        gp_linear linear = {.x = operands_on(backend, x, stride),
+                            .rows = 1,
+                            .x_stride = stride,
+                            .weight = place_matrix(backend, host_weight),
+                            .bias = floats_on(backend, bias, COUNT),
+                            .y_stride = COUNT};
+        for (int activation = GP_ACTIVATION_NONE; activation <= GP_ACTIVATION_SIGMOID; activation++) {
+            linear.activation = (gp_activation)activation;
+            linear.decode = random_between(seed, 0, 1);
+            outputs have = run_linear(backend, linear, GIVE_F32);
+            for (int at = 0; at < COUNT - 3; at++) {
+                double want = activate(linear.activation, bias[at]);
+                CHECK(fabs(have.y[at] - want) <= 8 * UNIT * (fabs(want) + 1),
+                      "%s: activation %d of %.9g: %.9g, not %.9g", backend->name, activation,
+                      (double)bias[at], (double)have.y[at], want);
+            }
+            /* The CPU's σ takes no such numbers: its exponential has bounds. max(NaN, 0) and −∞ · 0 may be
+             * either. */
+            bool bounded = backend->operand == GP_DTYPE_F32 && activation >= GP_ACTIVATION_QUICK_GELU;
+            if (bounded) continue;
+            double above = have.y[COUNT - 2], below = have.y[COUNT - 1];
+            CHECK(activation == GP_ACTIVATION_RELU || isnan(have.y[COUNT - 3]),
+                  "%s: activation %d of NaN: %g", backend->name, activation, (double)have.y[COUNT - 3]);
+            CHECK(above == (activation == GP_ACTIVATION_SIGMOID ? 1 : (double)INFINITY),
+                  "%s: activation %d of infinity: %g", backend->name, activation, above);
+            CHECK(activation == GP_ACTIVATION_NONE ? below == -(double)INFINITY
+                                                   : isnan(below) || fabs(below) <= 8 * UNIT,
+                  "%s: activation %d of -infinity: %g", backend->name, activation, below);
+        }
+    }
+    release_memory();
+}
+
 static bool flip(uint64_t *seed) {
     return random_between(seed, 0, 1) != 0;
 }
@@ -270,9 +321,17 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2], flip(seed), flip(seed));
+    static const int64_t widths[] = {144,  432,  770,  1022, 1024,
+                                     1152, 1280, 1548, 1728, 2052}; /* tiles differ by width */
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
+        test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
+                    random_between(seed, 1, 100), flip(seed), flip(seed));
+    test_linear(seed, backends, count, random_between(seed, 1, 140), 1024, random_between(seed, 1024, 1100),
+                flip(seed), flip(seed));
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
-                    random_between(seed, 1, 600), flip(seed), flip(seed));
+                    random_between(seed, 1, 75) * (i % 2 == 0 ? 8 : 1), flip(seed), flip(seed));
+    test_activations(seed, backends, count);
     for (int i = 0; i < 6; i++)
         test_swiglu(seed, backends, count, random_between(seed, 1, 60), random_between(seed, 1, 150),
                     random_between(seed, 1, 300), flip(seed), flip(seed));
