@@ -342,6 +342,8 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_linear(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
         test_swiglu(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
     }
+    test_swiglu(seed, backends, count, 33, 32800, 8, true,
+                false); /* more columns than CUDA takes at a time */
 }
 
 int main(void) {
