@@ -120,8 +120,9 @@ static bool same_row(const outputs *a, int64_t row_a, const outputs *b, int64_t 
             memcmp(a->y_operand + row_a * stride, b->y_operand + row_b * stride, bytes) == 0);
 }
 
+/** plain: operands alone are wanted, without a residual, not as a decoding step; else all is drawn. */
 static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count, int64_t rows,
-                        int64_t columns, int64_t depth) {
+                        int64_t columns, int64_t depth, bool plain) {
     gp_backend *kind = backends[0];
     gp_dtype dtype = (gp_dtype)random_between(seed, 0, 2);
     int64_t x_stride = stride_for(seed, kind, depth), y_stride = stride_for(seed, kind, columns);
@@ -134,6 +135,7 @@ static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count
     bool with_bias = random_between(seed, 0, 1), with_lora = random_between(seed, 0, 1);
     bool with_residual = random_between(seed, 0, 1), decode = random_between(seed, 0, 1);
     int give = random_between(seed, GIVE_F32, GIVE_F32 | GIVE_OPERAND);
+    if (plain) with_residual = decode = false, give = GIVE_OPERAND;
     gp_activation activation = (gp_activation)random_between(seed, 0, 4);
     int64_t alone = random_between(seed, 0, (int)rows - 1);
     if (kind->operand != GP_DTYPE_F32)
@@ -307,17 +309,19 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
                                         {25, 33, 72},  {97, 129, 48}, {401, 40, 31}, {7, 300, 1030},
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2]);
+        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2], false);
     static const int64_t widths[] = {144,  432,  770,  1022, 1024,
                                      1152, 1280, 1548, 1728, 2052}; /* tiles differ by width */
     for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
-                    random_between(seed, 1, 100));
-    test_linear(seed, backends, count, random_between(seed, 1, 140), 1024, random_between(seed, 1024, 1100));
+                    random_between(seed, 1, 100), i % 2 == 0);
+    test_linear(seed, backends, count, random_between(seed, 1, 140), 1024, random_between(seed, 1024, 1100),
+                true);
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
-                    random_between(seed, 1, 75) * (i % 2 == 0 ? 8 : 1));
+                    random_between(seed, 1, 75) * (i % 2 == 0 ? 8 : 1), i % 4 == 0);
     test_activations(seed, backends, count);
+    for (int i = 0; i < 2; i++) test_swiglu(seed, backends, count, random_between(seed, 1, 60), 1032, 40);
     for (int i = 0; i < 6; i++)
         test_swiglu(seed, backends, count, random_between(seed, 1, 60), random_between(seed, 1, 150),
                     random_between(seed, 1, 300));
