@@ -1,14 +1,18 @@
 /**
  * The end of every product: bias, activation, residual, and the stores. finish_pair takes two neighbouring
- * columns; Quads a warp's rows of 64 or 48 columns at a time, by 16 bytes a lane, since fragments of products
- * have 8 bytes of each of 8 rows a warp, which memory is slow at.
+ * columns. Fragments of products have 8 bytes of each of 8 rows a warp, which memory is slow at; so warps of
+ * Hopper's products exchange what they have in shared memory and take 16 bytes a lane: Quads, of f32, for all
+ * that may be wanted; Octets, of operands, where those alone are.
  *
  * On an H200 an epilogue of pairs alone took 60 to 100 µs a tile of 128 × 256, the products 11. Most likely
  * it waited for its own instructions: every activation stood there for each of 128 numbers, 178 to 329 KB of
  * code, and a product with neither bias nor activation was as slow. So an activation stands once in a kernel,
- * for 16 numbers of a lane that do not wait for one another. By arithmetic from SASS, not measured: a patch
- * of 8 × 64 takes a warp 330 to 430 cycles, where one row after the other took 1645; with quick GELU 810 to
- * 930 and 2065; with GELU 750 to 890 and 2458; with a residual of 900 cycles' latency 1100 to 1160 and 3580.
+ * for 16 or 32 numbers of a lane that do not wait for one another.
+ *
+ * By arithmetic from SASS, not measured, cycles that a warp takes for 16 × 64 sums, where one row after the
+ * other took 3290, with quick GELU 4130, with GELU 4920, with a residual of 900 cycles' latency 7160:
+ *   Quads   650 to 870, 1630 to 1850, 1490 to 1780, 2200 to 2320
+ *   Octets  370 to 510, 1390 to 1530, 1100 to 1240, none
  */
 #pragma once
 
@@ -252,6 +256,70 @@ __device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const
             finish_pair(product, first_row + place, first_column + column, sums[0], sums[1]);
     }
     __syncwarp();
+}
+
+/* Where operands alone are wanted (product.octets), they become such before they are staged: a warp's 16 rows
+ * of 64 or 48 columns, two in a word, fit where 8 rows of f32 do, and go to memory by 16 bytes a lane, four
+ * rows a turn. */
+template <int columns> constexpr int kWordStride = columns / 2 + 4; // so that eight rows meet no bank twice
+static_assert(16 * kWordStride<64> * 4 <= kPatchBytes<64> && 16 * kWordStride<48> * 4 <= kPatchBytes<48>);
+
+/** The `which`-th columns of a warp's sums, one of first … first + among − 1: see put_patch. */
+template <int first, int among, int count, int taken>
+__device__ __forceinline__ void take_columns(float (&y)[taken], const float (&sums)[count], int which) {
+    if constexpr (among > 1) {
+        if (which < first + among / 2)
+            take_columns<first, among / 2>(y, sums, which);
+        else
+            take_columns<first + among / 2, among - among / 2>(y, sums, which);
+    } else {
+#pragma unroll
+        for (int i = 0; i < taken; i++) y[i] = sums[first * taken + i];
+    }
+}
+
+/** Bias (of these columns, in shared memory) and activation of sums as products leave them. */
+template <int count>
+__device__ __forceinline__ void finish_sums(const Gemm &product, const float *bias, float (&y)[count]) {
+    if (product.bias != nullptr) {
+        bias += threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < count / 4; j++) {
+            const float2 pair = *reinterpret_cast<const float2 *>(bias + 8 * j);
+            y[4 * j] += pair.x;
+            y[4 * j + 1] += pair.y;
+            y[4 * j + 2] += pair.x;
+            y[4 * j + 3] += pair.y;
+        }
+    }
+    activate_all(product.activation, y);
+}
+
+/** Stores them at (row, column) of y_operand, of which `rows_left` rows are the product's, or more. */
+template <int columns>
+__device__ __forceinline__ void store_sums(const Gemm &product, void *patch, int64_t first_row,
+                                           int first_column, int rows_left, const float (&y)[columns / 2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    constexpr int kStride = kWordStride<columns>, kOctets = columns / 8;
+    uint32_t *words = static_cast<uint32_t *>(patch) + lane / 4 * kStride + lane % 4;
+#pragma unroll
+    for (int j = 0; j < kOctets; j++) {
+        words[4 * j] = pack_bf16(y[4 * j], y[4 * j + 1]);
+        words[4 * j + 8 * kStride] = pack_bf16(y[4 * j + 2], y[4 * j + 3]);
+    }
+    const int row = lane / kOctets, column = first_column + lane % kOctets * 8; // row 4: nothing to do
+    const int left = row < 4 && column < product.columns ? rows_left - row : 0;
+    const uint32_t *source = static_cast<uint32_t *>(patch) + row % 4 * kStride + lane % kOctets * 4;
+    uint4 octets[4];
+    __syncwarp();
+#pragma unroll
+    for (int turn = 0; turn < 4; turn++) octets[turn] = load_16(source + 4 * turn * kStride);
+    __syncwarp();
+    uint16_t *target = product.y_operand + (first_row + row) * product.y_stride + column;
+    const int64_t step = 4 * product.y_stride;
+#pragma unroll
+    for (int turn = 0; turn < 4; turn++, target += step)
+        if (4 * turn < left) store_16(target, octets[turn]);
 }
 
 } // namespace gp_cuda

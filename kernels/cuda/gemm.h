@@ -36,8 +36,9 @@ struct Gemm {
     float *y;            // [rows, columns] at y_stride, or nullptr
     uint16_t *y_operand; // the same, as bf16
     int64_t y_stride;
-    bool pairs; // two neighbouring columns of y, y_operand and residual may be accessed at once
-    bool quads; // four of them, of the bias too, at multiples of four
+    bool pairs;  // two neighbouring columns of y, y_operand and residual may be accessed at once
+    bool quads;  // four of them, of the bias too, at multiples of four
+    bool octets; // eight of y_operand, which alone is wanted: no y, no residual, no rows to be 0
 };
 
 /** Tiles of 128×128 or 64×64, mma.sync. */

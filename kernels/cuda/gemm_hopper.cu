@@ -8,6 +8,8 @@
  * addition of rank R is R/64 more stages of [s | B]; tiles without image rows leave them out (partial LoRA in
  * one pass, arXiv 2401.16420).
  *
+ * Results that are operands alone have kernels of their own (kOctets): with both ends in one it spills.
+ *
  * SwiGLU: kTileN/2 rows of W1 and of W3 a stage, two products of half the width; then the two additions one
  * after the other.
  *
@@ -112,13 +114,14 @@ __device__ __forceinline__ void put_patch(float *patch, const float (&sums)[coun
     }
 }
 
-template <bool kSwiglu, int kTileN>
+template <bool kSwiglu, int kTileN, bool kOctets>
 static __global__ void __launch_bounds__(kThreads, 1)
     multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps) {
 #if GP_HOPPER
     constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
     constexpr int kWidth = kTileN / kFactors; // columns of y
-    constexpr int kAcross = kPatchColumns<kWidth>, kPatches = 2 * kWidth / kAcross;
+    constexpr int kAcross = kPatchColumns<kWidth>, kGroups = kWidth / kAcross;
+    static_assert(kOctets || !kSwiglu, "SwiGLU gives operands alone");
     constexpr int kWBytes = kWidth * kDepth * 2, kStageBytes = kXBytes + kFactors * kWBytes;
     unsigned char *shared = shared_memory<unsigned char>();
     mbarrier *full = reinterpret_cast<mbarrier *>(shared + kStages * kStageBytes +
@@ -186,8 +189,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             int before = -1; // the slot whose products are under way
             const int64_t warp_row = first_row + consumer * 64 + warp * 16;
             const int rows_left = static_cast<int>(min(product.rows - warp_row, static_cast<int64_t>(16)));
-            /* Patches: halves of the warp's rows in turn, some columns at a time. */
-            auto place_patch = [&](int patch) {
+            [[maybe_unused]] auto place_patch = [&](int patch) {
                 return place_quads<kAcross>(product, warp_row + patch % 2 * kPatchRows,
                                             n * kWidth + patch / 2 * kAcross,
                                             rows_left - patch % 2 * kPatchRows);
@@ -197,7 +199,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if constexpr (!kSwiglu)
                 if (product.quads) {
                     load_bias<kWidth>(product, n * kWidth, bias);
-                    if (product.residual != nullptr) load_residual(product, place_patch(0), next);
+                    if constexpr (!kOctets)
+                        if (product.residual != nullptr) load_residual(product, place_patch(0), next);
                 }
 #pragma unroll
             for (int factor = 0; factor < kFactors; factor++)
@@ -244,44 +247,51 @@ static __global__ void __launch_bounds__(kThreads, 1)
             } else if (product.quads) {
                 keep_bias<kWidth>(warp_bias, bias);
             }
-            if (!product.quads) {
+            if constexpr (kOctets) {
 #pragma unroll 1
-                for (int patch = 0; patch < kPatches; patch++) {
-                    put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
-                    finish_patch_by_pairs<kAcross>(product, patches, warp_row + patch % 2 * kPatchRows,
-                                                   n * kWidth + patch / 2 * kAcross);
+                for (int group = 0; group < kGroups; group++) {
+                    float y[kAcross / 2];
+                    take_columns<0, kGroups>(y, sums[0], group);
+                    if constexpr (!kSwiglu) finish_sums(product, warp_bias + group * kAcross, y);
+                    store_sums<kAcross>(product, patches, warp_row, n * kWidth + group * kAcross, rows_left,
+                                        y);
                 }
-                continue;
-            }
+            } else if (product.quads) {
+                /* Patches: halves of the warp's rows in turn, some columns at a time. */
 #pragma unroll 1
-            for (int patch = 0; patch < kPatches; patch++) {
-                const QuadPlace place = place_patch(patch);
-                float y[4 * kTurns];
-                put_patch<kAcross, 0, kPatches>(patches, sums[0], patch);
-                if constexpr (kSwiglu) {
-                    take_quads<kAcross>(patches, y);
-                } else {
+                for (int patch = 0; patch < 2 * kGroups; patch++) {
+                    const QuadPlace place = place_patch(patch);
+                    float y[4 * kTurns];
+                    put_patch<kAcross, 0, 2 * kGroups>(patches, sums[0], patch);
                     /* Here, since the choice above waits for all loads: each has the rest of a patch's time.
                      */
                     float4 residual[kTurns] = {};
                     if (product.residual != nullptr) {
 #pragma unroll
                         for (int turn = 0; turn < kTurns; turn++) residual[turn] = next[turn];
-                        if (patch + 1 < kPatches) load_residual(product, place_patch(patch + 1), next);
+                        if (patch + 1 < 2 * kGroups) load_residual(product, place_patch(patch + 1), next);
                     }
                     const float4 patch_bias =
                         load_quad(warp_bias + patch / 2 * kAcross + quad_column<kAcross>());
                     take_quads<kAcross>(patches, y);
                     finish_quads(product, place, patch_bias, residual, y);
+                    store_quads(product, place, y);
                 }
-                store_quads(product, place, y);
+            } else {
+#pragma unroll 1
+                for (int patch = 0; patch < 2 * kGroups; patch++) {
+                    put_patch<kAcross, 0, 2 * kGroups>(patches, sums[0], patch);
+                    finish_patch_by_pairs<kAcross>(product, patches, warp_row + patch % 2 * kPatchRows,
+                                                   n * kWidth + patch / 2 * kAcross);
+                }
             }
         }
     }
 #endif
 }
 
-template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const Gemm &product) {
+template <bool kSwiglu, int kTileN, bool kOctets>
+static bool run_boxes(gp_backend *backend, const Gemm &product) {
     constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared =
         static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier)) +
@@ -306,9 +316,14 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
     if (!fits) return false;
     unsigned tiles = blocks_for(product.rows, kTileM) * blocks_for(product.columns, kWidth);
     unsigned processors = static_cast<unsigned>(of(backend).processors);
-    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN>), tiles < processors ? tiles : processors, kThreads,
-           kShared, product, maps);
+    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN, kOctets>), tiles < processors ? tiles : processors,
+           kThreads, kShared, product, maps);
     return true;
+}
+
+template <int kTileN> static bool run(gp_backend *backend, const Gemm &product) {
+    return product.octets ? run_boxes<false, kTileN, true>(backend, product)
+                          : run_boxes<false, kTileN, false>(backend, product);
 }
 
 /*
@@ -324,12 +339,14 @@ template <bool kSwiglu, int kTileN> static bool run(gp_backend *backend, const G
  */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu) {
     const int columns = product.columns;
-    if (swiglu) return columns <= 1024 ? run<true, 128>(backend, product) : run<true, 256>(backend, product);
-    if (columns % 144 == 0 && columns != 1152) return run<false, 144>(backend, product);
-    if (columns <= 768) return run<false, 64>(backend, product);
-    if (columns == 1024 && product.depth >= 1024) return run<false, 256>(backend, product);
-    if (columns <= 1536 || columns % 256 == 128) return run<false, 128>(backend, product);
-    return run<false, 256>(backend, product);
+    if (swiglu && !product.octets) return false;
+    if (swiglu && columns <= 1024) return run_boxes<true, 128, true>(backend, product);
+    if (swiglu) return run_boxes<true, 256, true>(backend, product);
+    if (columns % 144 == 0 && columns != 1152) return run<144>(backend, product);
+    if (columns <= 768) return run<64>(backend, product);
+    if (columns == 1024 && product.depth >= 1024) return run<256>(backend, product);
+    if (columns <= 1536 || columns % 256 == 128) return run<128>(backend, product);
+    return run<256>(backend, product);
 }
 
 } // namespace gp_cuda

@@ -24,6 +24,9 @@ static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decod
     if (product.rows <= 0) return;
     product.pairs = groups_fit(product, 2);
     product.quads = product.columns % 4 == 0 && groups_fit(product, 4) && groups_fit(product.bias, 0, 4, 4);
+    product.octets = product.quads && product.columns % 8 == 0 && product.y == nullptr &&
+                     product.residual == nullptr && !product.image_rows_alone &&
+                     groups_fit(product.y_operand, product.y_stride, 2, 8);
     if (decode && product.rows > kFewRows && product.image_row == nullptr)
         gemm_batch(backend, product, swiglu);
     else if (decode)

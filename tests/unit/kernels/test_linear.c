@@ -120,8 +120,18 @@ static bool same_row(const outputs *a, int64_t row_a, const outputs *b, int64_t 
             memcmp(a->y_operand + row_a * stride, b->y_operand + row_b * stride, bytes) == 0);
 }
 
+typedef enum way {
+    DRAWN,
+    PLAIN, /* operands alone are wanted, without a residual, not as a decoding step */
+    STEP,  /* a decoding step without an addition */
+} way;
+
+static bool flip(uint64_t *seed) {
+    return random_between(seed, 0, 1) != 0;
+}
+
 static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count, int64_t rows,
-                        int64_t columns, int64_t depth, bool decode, bool with_lora) {
+                        int64_t columns, int64_t depth, way how) {
     gp_backend *kind = backends[0];
     gp_dtype dtype = (gp_dtype)random_between(seed, 0, 2);
     int64_t x_stride = stride_for(seed, kind, depth), y_stride = stride_for(seed, kind, columns);
@@ -131,8 +141,10 @@ static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count
     double *w = matrix_values(host_weight, place_matrix(kind, host_weight).dtype);
     uint8_t *image_row = random_rows(seed, rows);
     lora_case lora = make_lora(seed, kind, dtype, depth, columns);
-    bool with_bias = random_between(seed, 0, 1), with_residual = random_between(seed, 0, 1);
+    bool with_bias = flip(seed), with_residual = flip(seed);
+    bool decode = how == STEP || (how == DRAWN && flip(seed)), with_lora = how != STEP && flip(seed);
     int give = random_between(seed, GIVE_F32, GIVE_F32 | GIVE_OPERAND);
+    if (how == PLAIN) with_residual = false, give = GIVE_OPERAND;
     gp_activation activation = (gp_activation)random_between(seed, 0, 4);
     int64_t alone = random_between(seed, 0, (int)rows - 1);
     if (kind->operand != GP_DTYPE_F32)
@@ -201,7 +213,7 @@ static void test_linear(uint64_t *seed, gp_backend **backends, int backend_count
 }
 
 static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count, int64_t rows,
-                        int64_t columns, int64_t depth, bool decode, bool with_lora) {
+                        int64_t columns, int64_t depth, way how) {
     gp_backend *kind = backends[0];
     columns = width_for(kind, columns);
     depth = width_for(kind, depth);
@@ -212,6 +224,7 @@ static void test_swiglu(uint64_t *seed, gp_backend **backends, int backend_count
     uint8_t *image_row = random_rows(seed, rows);
     lora_case lora1 = make_lora(seed, kind, GP_DTYPE_BF16, depth, columns);
     lora_case lora3 = make_lora(seed, kind, GP_DTYPE_BF16, depth, columns);
+    bool decode = how == STEP || flip(seed), with_lora = how != STEP && flip(seed);
     int64_t alone = random_between(seed, 0, (int)rows - 1);
     for (int i = 0; i < backend_count; i++) {
         gp_backend *backend = backends[i];
@@ -311,39 +324,36 @@ static void test_activations(uint64_t *seed, gp_backend **backends, int backend_
     release_memory();
 }
 
-static bool flip(uint64_t *seed) {
-    return random_between(seed, 0, 1) != 0;
-}
-
 static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     static const int64_t shapes[][3] = {{1, 1, 1},     {1, 703, 512}, {13, 16, 256}, {12, 32, 257},
                                         {25, 33, 72},  {97, 129, 48}, {401, 40, 31}, {7, 300, 1030},
                                         {2, 128, 512}, {64, 17, 5},   {300, 260, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2], flip(seed), flip(seed));
+        test_linear(seed, backends, count, shapes[i][0], shapes[i][1], shapes[i][2], DRAWN);
     static const int64_t widths[] = {144,  432,  770,  1022, 1024,
                                      1152, 1280, 1548, 1728, 2052}; /* tiles differ by width */
     for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 140), widths[i / 2],
-                    random_between(seed, 1, 100), flip(seed), flip(seed));
+                    random_between(seed, 1, 100), i % 2 == 0 ? PLAIN : DRAWN);
     test_linear(seed, backends, count, random_between(seed, 1, 140), 1024, random_between(seed, 1024, 1100),
-                flip(seed), flip(seed));
+                PLAIN);
     for (int i = 0; i < 20; i++)
         test_linear(seed, backends, count, random_between(seed, 1, 130), random_between(seed, 1, 200),
-                    random_between(seed, 1, 75) * (i % 2 == 0 ? 8 : 1), flip(seed), flip(seed));
+                    random_between(seed, 1, 75) * (i % 2 == 0 ? 8 : 1), i % 4 == 0 ? PLAIN : DRAWN);
     test_activations(seed, backends, count);
+    for (int i = 0; i < 2; i++)
+        test_swiglu(seed, backends, count, random_between(seed, 1, 60), 1032, 40, DRAWN);
     for (int i = 0; i < 6; i++)
         test_swiglu(seed, backends, count, random_between(seed, 1, 60), random_between(seed, 1, 150),
-                    random_between(seed, 1, 300), flip(seed), flip(seed));
+                    random_between(seed, 1, 300), DRAWN);
     /* Decoding steps: more rows, and sums along k of several lengths in a row. */
     static const int64_t steps[][3] = {{9, 140, 1100},  {16, 128, 64},   {17, 65, 513},
                                        {33, 150, 1030}, {64, 256, 1536}, {65, 127, 250}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        test_linear(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
-        test_swiglu(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], true, false);
+        test_linear(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], STEP);
+        test_swiglu(seed, backends, count, steps[i][0], steps[i][1], steps[i][2], STEP);
     }
-    test_swiglu(seed, backends, count, 33, 32800, 8, true,
-                false); /* more columns than CUDA takes at a time */
+    test_swiglu(seed, backends, count, 33, 32800, 8, STEP); /* more columns than CUDA takes at a time */
 }
 
 int main(void) {
