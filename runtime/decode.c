@@ -138,6 +138,8 @@ static bool record(const gp_run *run, const gp_batch_buffers *buffers, shape s, 
     backend->ops->record(backend);
     compute(run, buffers, s.rows, s.positions);
     *recording = backend->ops->recorded(backend, status);
+    if (*recording == NULL)
+        run->steps->stage = NULL; /* other ranks may have it: all forget, at the next step */
     return *recording != NULL;
 }
 

@@ -248,6 +248,7 @@ bool gp_ranks_use_stage(gp_ranks *ranks, size_t bytes, gp_status *status) {
     const uint64_t order = bytes;
     if (bytes <= ranks->stage) return true;
     ranks->moves++;
+    ranks->stage = 0; /* where it fails, some have none */
     tell(ranks, GP_ORDER_STAGE, &order, sizeof order);
     if (!hear_all(ranks, status)) return false;
     ranks->stage = bytes;

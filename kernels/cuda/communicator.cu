@@ -14,7 +14,7 @@
  *
  * NCCL's communicators are non-blocking: a call that waits for other ranks, the first of them for their
  * coming, goes on in a thread of NCCL's and is polled here, so that an abort can come between. An abort frees
- * NCCL's communicator; therefore every call on it is made under its mutex, and no call of them waits.
+ * NCCL's communicator; therefore every other call on it is made under its mutex, and none of them waits.
  * Ranks of one process know each other: an abort of one is an abort of all of them. NCCL's own abort first
  * stops what runs and then waits until nobody has a graph any more that its operations were captured in; who
  * aborts may be who is to forget them, so a thread of ours waits in it, and who destroys a rank for that.
@@ -110,25 +110,30 @@ void *abort_member(void *argument) {
     return nullptr;
 }
 
+bool start_abort(Communicator &own) {
+    pthread_t thread;
+    return gp_thread_create(&thread, abort_member, &own) == 0 && pthread_detach(thread) == 0;
+}
+
 /** Ends all of the group's ranks in this process: no call of theirs is made from here on. All at once, since
  * graphs of one may wait for another. */
 void end_group(Group &group) {
     pthread_mutex_lock(&groups_mutex);
     group.ended = true;
-    for (Communicator *each = group.members; each != nullptr; each = each->next) {
+    for (Communicator *each = group.members; each != nullptr;) {
         pthread_mutex_lock(&each->mutex);
         gp_nccl_handle handle = each->handle;
         each->handle = nullptr;
         pthread_mutex_unlock(&each->mutex);
-        if (handle == nullptr) continue;
-        each->ending = handle;
-        pthread_t thread;
-        int error = gp_thread_create(&thread, abort_member, each);
-        if (error == 0) pthread_detach(thread);
-        if (error != 0) { // then here
-            each->nccl->abort(handle);
-            each->ending = nullptr;
+        if (handle != nullptr) each->ending = handle;
+        if (handle == nullptr || start_abort(*each)) {
+            each = each->next;
+            continue;
         }
+        pthread_mutex_unlock(&groups_mutex); // no thread: here
+        abort_member(each);
+        pthread_mutex_lock(&groups_mutex);
+        each = group.members; // some may have left
     }
     pthread_mutex_unlock(&groups_mutex);
 }

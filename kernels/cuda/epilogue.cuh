@@ -307,7 +307,7 @@ __device__ __forceinline__ void store_sums(const Gemm &product, void *patch, int
         words[4 * j] = pack_bf16(y[4 * j], y[4 * j + 1]);
         words[4 * j + 8 * kStride] = pack_bf16(y[4 * j + 2], y[4 * j + 3]);
     }
-    const int row = lane / kOctets, column = first_column + lane % kOctets * 8; // row 4: nothing to do
+    const int row = lane / kOctets, column = first_column + lane % kOctets * 8; // row 4 and on: nothing to do
     const int left = row < 4 && column < product.columns ? rows_left - row : 0;
     const uint32_t *source = static_cast<uint32_t *>(patch) + row % 4 * kStride + lane % kOctets * 4;
     uint4 octets[4];

@@ -1,17 +1,17 @@
 /**
  * The product of decoding steps of several sequences, 9 to 64 rows at a time: y = finish(x Wᵀ).
  *
- * gemm_decode has a block for 16 columns, which reads all of x: at 64 rows four times the bytes of W. Here a
- * block of eight warps has 128 columns (SwiGLU: 64 of each factor), a warp 16 of them for all rows, and a
- * quarter of k. Pieces of 64 along k come through a ring of four stages (cp.async), read by 16-byte loads as
- * gemm_decode's lanes do, so that sums are the same to the bit: eight chains over every eighth piece, added
- * two by two, a block's share; the four shares go through memory, and add_parts adds them in order and
- * finishes. Rows of 64 values are 128 bytes in shared memory; of odd rows the two halves are swapped, so that
- * a quarter of a warp, which reads 64 bytes of two rows, meets no bank twice.
+ * gemm_decode has a block for 16 columns and 8 rows: at 64 rows it would read W eight times, and x for each
+ * of the blocks. Here a block of eight warps has 128 columns (SwiGLU: 64 of each factor), a warp 16 of them
+ * for all rows, and a quarter of k. Pieces of 64 along k come through a ring of four stages (cp.async), read
+ * by 16-byte loads as gemm_decode's lanes do, so that sums are the same to the bit: eight chains over every
+ * eighth piece, added two by two, a block's share; the four shares go through memory, and add_parts adds them
+ * in order and finishes. Rows of 64 values are 128 bytes in shared memory; of odd rows the two halves are
+ * swapped, so that a quarter of a warp, which reads 64 bytes of two rows, meets no bank twice.
  *
  * Bytes, all through L2: W once, 2·columns·depth; x for each 128 columns (64 of SwiGLU's), 2·rows·depth each;
  * the shares written and read, 32·rows·columns for each factor. At 64 rows of the language model that is 1.6
- * to 1.8 times W (gemm_decode: 3 to 5 times). In flight: three stages of 24 KB a block.
+ * to 1.8 times W. In flight: three stages of 24 KB a block.
  */
 #include "kernels/cuda/epilogue.cuh"
 

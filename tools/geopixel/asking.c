@@ -35,9 +35,7 @@ void gp_asking_tell_empty(const char *path) {
 
 static void on_warning(void *user, const char *line) {
     gp_asking *asking = user;
-    if (asking->options->quiet) return;
-    gp_terminal_clear(&asking->terminal);
-    fprintf(stderr, "geopixel: warning: %s\n", line);
+    if (!asking->options->quiet) gp_terminal_warn(&asking->terminal, line);
 }
 
 static void on_loading(void *user, uint64_t done, uint64_t total) {

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { AHEAD = 8 }; /* questions beyond those that are worked on, at most */
+
 /** What is computed of a picture serves all questions about it that follow each other. */
 typedef struct picture {
     gp_scene scene;
@@ -47,7 +49,8 @@ bool gp_questions_ask(gp_asking *asking, const gp_dataset *dataset, gp_predictio
                    .dataset = dataset,
                    .predictions = predictions,
                    .status = status,
-                   .capacity = 2 * together * replicas};
+                   .capacity =
+                       together * replicas + (together * replicas < AHEAD ? together * replicas : AHEAD)};
     size_t left = 0;
     for (size_t i = 0; i < dataset->count; i++)
         left += gp_predictions_find(predictions, dataset->samples[i].id) == NULL;
@@ -148,7 +151,10 @@ static bool take_oldest(questions *q) {
     bool done = end == GP_EVENT_DONE;
     if (end == GP_EVENT_ERROR && !gp_failed(q->status))
         gp_fail(q->status, "%s: sample %s: %s", q->dataset->path, one->sample->id, failure.message);
-    if (done) done = gp_predictions_add(q->predictions, prediction_of(q, one), q->status);
+    if (done && !gp_predictions_add(q->predictions, prediction_of(q, one), &failure)) {
+        if (!gp_failed(q->status)) gp_fail(q->status, "%s", failure.message);
+        done = false;
+    }
     gp_status_clear(&failure);
     gp_question_clear(&one->question);
     leave(one->picture);

@@ -3,11 +3,13 @@
 #include "kernels/base/clock.h"
 #include "tools/geopixel/palette.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+static pthread_mutex_t line_mutex = PTHREAD_MUTEX_INITIALIZER; /* of the progress line: engines warn */
 static const char *const tags[] = {"<p>", "</p>", "[SEG]"};
 
 void gp_terminal_open(gp_terminal *terminal, bool quiet) {
@@ -126,16 +128,31 @@ void gp_terminal_end_text(gp_terminal *terminal) {
 
 void gp_terminal_note(gp_terminal *terminal, const char *text) {
     if (!terminal->progress || (terminal->shares && !terminal->line_ended)) return;
+    pthread_mutex_lock(&line_mutex);
     fprintf(stderr, "\r\033[K%s", text);
     fflush(stderr);
     terminal->line_shown = true;
+    pthread_mutex_unlock(&line_mutex);
 }
 
-void gp_terminal_clear(gp_terminal *terminal) {
+static void take_off(gp_terminal *terminal) {
     if (!terminal->line_shown) return;
     fputs("\r\033[K", stderr);
     fflush(stderr);
     terminal->line_shown = false;
+}
+
+void gp_terminal_clear(gp_terminal *terminal) {
+    pthread_mutex_lock(&line_mutex);
+    take_off(terminal);
+    pthread_mutex_unlock(&line_mutex);
+}
+
+void gp_terminal_warn(gp_terminal *terminal, const char *line) {
+    pthread_mutex_lock(&line_mutex);
+    take_off(terminal);
+    fprintf(stderr, "geopixel: warning: %s\n", line);
+    pthread_mutex_unlock(&line_mutex);
 }
 
 void gp_terminal_progress(gp_terminal *terminal, gp_stage stage, int done, int total) {

@@ -49,5 +49,8 @@ void gp_terminal_note(gp_terminal *terminal, const char *text);
 /** How fast the answer came, as the last line of progress. */
 void gp_terminal_summary(gp_terminal *terminal);
 
-/** Takes the progress line off the screen. */
+/** A line on standard error beside the progress line, "geopixel: warning: …"; from any thread. */
+void gp_terminal_warn(gp_terminal *terminal, const char *line);
+
+/** Takes the progress line off the screen. This and gp_terminal_note: from any thread. */
 void gp_terminal_clear(gp_terminal *terminal);
