@@ -87,7 +87,7 @@ libraries=$(wheels lib :)
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries tested cuda_communicator
 [ ! -x "$build/tests/cuda_nccl" ] || LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries tested cuda_nccl
 shared=${GEOPIXEL_SHARED:-../shared}
-if [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
+if [ -n "$gpu" ] && [ -d "$shared/goldens" ] && [ -x "$build/bin/parity" ]; then
     step parity 600 "$build/bin/parity" --device cuda "$shared/goldens"
 fi
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries step bench_kernels 300 "$build/bench/kernels" --output "$out/kernels.json"
