@@ -51,6 +51,7 @@ struct Communicator {
     pthread_mutex_t mutex;  // around every call on `handle`, and what is below
     gp_nccl_handle handle;  // null: ended
     gp_nccl_handle ending;  // what it was, until its abort is over; groups_mutex is around it
+    bool captured;          // graphs have had operations of it
     bool grouped;           // the driving thread has the mutex from group_begin to group_end
     gp_nccl_result failure; // the first
     const char *called, *failed_in;
@@ -142,7 +143,15 @@ void end_group(Group &group) {
 bool take(Communicator &own, const char *called) {
     if (!own.grouped) pthread_mutex_lock(&own.mutex);
     own.called = called;
+    own.captured = own.captured || of(own.backend).recording;
     return own.handle != nullptr;
+}
+
+/** Until NCCL does nothing with the rank's memory any more; not where it waits for graphs first. */
+void await_end(Communicator &own) {
+    pthread_mutex_lock(&groups_mutex);
+    while (own.ending != nullptr && !own.captured) pthread_cond_wait(&aborted, &groups_mutex);
+    pthread_mutex_unlock(&groups_mutex);
 }
 
 /** Gives it back once what was called is on the stream. What fails ends the group: others wait for it. */
@@ -158,9 +167,10 @@ void give(Communicator &own) {
         pause = pause < kPauseMax / 2 ? 2 * pause + 1 : kPauseMax;
         pthread_mutex_lock(&own.mutex);
     }
-    bool failed = own.failure != GP_NCCL_SUCCESS;
+    bool failed = own.failure != GP_NCCL_SUCCESS, ended = own.handle == nullptr;
     pthread_mutex_unlock(&own.mutex);
     if (failed) end_group(*own.group);
+    if (failed || ended) await_end(own);
 }
 
 void *stream_of(const Communicator &own) {
@@ -255,8 +265,10 @@ bool check(gp_communicator *communicator, gp_status *status) {
     gp_nccl_result failure = own.failure;
     const char *failed_in = own.failed_in;
     pthread_mutex_unlock(&own.mutex);
+    if (ended) await_end(own);
     if (failure == GP_NCCL_SUCCESS) return !ended || gp_fail(status, "the group of %d ranks was ended", size);
     end_group(*own.group);
+    await_end(own);
     return gp_fail(status, "rank %d of %d, and its group is ended: %s: %s", rank, size, failed_in,
                    own.nccl->get_error_string(failure));
 }

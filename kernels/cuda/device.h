@@ -50,6 +50,7 @@ struct Backend {
     Staging *staging;    // while weights are placed
     cudaError_t failure; // the first since the last finish
     const char *failed_in;
+    bool recording;
     cudaError_t failure_before; // while operations are recorded: what was noted earlier
     const char *failed_in_before;
 };

@@ -87,6 +87,7 @@ static void record(gp_backend *backend) {
     cuda.failure_before = cuda.failure;
     cuda.failed_in_before = cuda.failed_in;
     cuda.failure = cudaSuccess;
+    cuda.recording = true;
     note(cuda, cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeThreadLocal),
          "the recording's beginning");
 }
@@ -95,6 +96,7 @@ static gp_recording *recorded(gp_backend *backend, gp_status *status) {
     Backend &cuda = of(backend);
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t ready = nullptr;
+    cuda.recording = false;
     note(cuda, cudaStreamEndCapture(cuda.stream, &graph), "the recording's end");
     if (cuda.failure == cudaSuccess) note(cuda, cudaGraphInstantiate(&ready, graph, 0), "the recording");
     if (cuda.failure == cudaSuccess) // what it needs of the device's memory, now

@@ -188,7 +188,8 @@ static void replay(void *argument) {
     communicator *c = captured->communicator;
     pthread_mutex_lock(&c->mutex);
     if (!c->ended) begin_job(c, &captured->work, "a replay");
-    while (c->state == GP_NCCL_IN_PROGRESS && !c->ended) pthread_cond_wait(&c->changed, &c->mutex);
+    while (c->running || (c->state == GP_NCCL_IN_PROGRESS && !c->ended))
+        pthread_cond_wait(&c->changed, &c->mutex);
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -397,11 +398,13 @@ static void *carry_out(void *argument) {
     for (;;) {
         /* A rank that has gone: unless that is noticed, its work goes on for ever. */
         pthread_mutex_lock(&c->mutex);
+        c->running = false;
         if (result != GP_NCCL_REMOTE_ERROR || noticed) c->state = result;
         pthread_cond_broadcast(&c->changed);
         while (!c->has_job && !c->ended) pthread_cond_wait(&c->changed, &c->mutex);
         c->has_job = false;
         bool ended = c->ended;
+        c->running = !ended;
         pthread_mutex_unlock(&c->mutex);
         if (ended) return NULL;
         result = run_job(c);

@@ -37,7 +37,7 @@ typedef struct gp_nccl_communicator {
     pthread_mutex_t mutex; /* of what is below */
     pthread_cond_t changed;
     gp_nccl_result state;
-    bool has_job, finalized, ended;
+    bool has_job, running, finalized, ended;
     job job;
     int listening, peers[RANKS_MAX]; /* sockets; peers: of rank 0 all others, of others rank 0. -1: none */
     _Atomic int inside;              /* calls on it now */
