@@ -18,6 +18,7 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/unrolled.cuh"
 
 #include <ptx/convert.cuh>
 #include <ptx/memory.cuh>
@@ -264,18 +265,13 @@ __device__ __forceinline__ void finish_patch_by_pairs(const Gemm &product, const
 template <int columns> constexpr int kWordStride = columns / 2 + 4; // so that eight rows meet no bank twice
 static_assert(16 * kWordStride<64> * 4 <= kPatchBytes<64> && 16 * kWordStride<48> * 4 <= kPatchBytes<48>);
 
-/** The `which`-th columns of a warp's sums, one of first … first + among − 1: see put_patch. */
-template <int first, int among, int count, int taken>
+/** The `which`-th columns of a warp's sums, of `groups` times as many. */
+template <int groups, int count, int taken>
 __device__ __forceinline__ void take_columns(float (&y)[taken], const float (&sums)[count], int which) {
-    if constexpr (among > 1) {
-        if (which < first + among / 2)
-            take_columns<first, among / 2>(y, sums, which);
-        else
-            take_columns<first + among / 2, among - among / 2>(y, sums, which);
-    } else {
+    with_constant<0, groups>(which, [&](auto group) {
 #pragma unroll
-        for (int i = 0; i < taken; i++) y[i] = sums[first * taken + i];
-    }
+        for (int i = 0; i < taken; i++) y[i] = sums[group.value * taken + i];
+    });
 }
 
 /** Bias (of these columns, in shared memory) and activation of sums as products leave them. */

@@ -19,7 +19,6 @@
  */
 #include "kernels/cuda/epilogue.cuh"
 
-#include <ptx/async_copy.cuh>
 #include <ptx/matrix.cuh>
 
 namespace gp_cuda {
@@ -44,24 +43,6 @@ __device__ __forceinline__ void load_rows(unsigned char *tile, const uint16_t *s
         bool inside = first + row < count && left > 0;
         const uint16_t *from = inside ? source + (first + row) * stride + k + chunk * 8 : source;
         copy_async(tile + chunk_at(row, chunk), from, inside ? min(left * 2, 16) : 0);
-    }
-}
-
-/** The sums of the `which`-th 16 rows of a warp, one of first … first + among − 1, with SwiGLU of both
- * factors. Sums are registers, known when compiled: one of so many pieces of code is chosen by halving. */
-template <bool kSwiglu, int first, int among, int rows, int tiles, int count>
-__device__ __forceinline__ void take_sums(float (&y)[count], const float (&sums)[rows][tiles][4], int which) {
-    if constexpr (among > 1) {
-        if (which < first + among / 2)
-            take_sums<kSwiglu, first, among / 2>(y, sums, which);
-        else
-            take_sums<kSwiglu, first + among / 2, among - among / 2>(y, sums, which);
-    } else {
-#pragma unroll
-        for (int e = 0; e < count; e++) {
-            y[e] = sums[first][e / 4][e % 4];
-            if constexpr (kSwiglu) y[e] = silu(y[e]) * sums[first][e / 4 + tiles / 2][e % 4];
-        }
     }
 }
 
@@ -136,15 +117,7 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
 #pragma unroll
             for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
 
-    for (int stage = 0; stage < kStages - 1; stage++) {
-        if (stage < stages) load(stage);
-        copy_commit();
-    }
-    for (int stage = 0; stage < stages; stage++) {
-        copy_wait<kStages - 2>();
-        __syncthreads(); // the stage is there for all, and nobody reads the one that is loaded next
-        if (stage + kStages - 1 < stages) load(stage + kStages - 1);
-        copy_commit();
+    through_ring<kStages>(stages, load, [&](int stage) {
         const unsigned char *x_tile = shared + stage % kStages * kStageBytes,
                             *w_tile = x_tile + kTileM * 2 * kDepth;
 #pragma unroll
@@ -164,8 +137,7 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
                 for (int j = 0; j < kTilesN; j++)
                     multiply(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
         }
-    }
-    copy_wait<0>();
+    });
 
     /* 16 rows at a time, so that activations stand here once; pair j of half h is columns 8·j …, row 8·h ….
      */
@@ -182,7 +154,13 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
     for (int i = 0; i < kTilesM; i++) {
         const int64_t row = first_row + warp_m * kRows + i * 16 + lane / 4;
         float y[4 * kPairs];
-        take_sums<kSwiglu, 0, kTilesM>(y, sums, i);
+        with_constant<0, kTilesM>(i, [&](auto which) {
+#pragma unroll
+            for (int e = 0; e < 4 * kPairs; e++) {
+                y[e] = sums[which.value][e / 4][e % 4];
+                if constexpr (kSwiglu) y[e] = silu(y[e]) * sums[which.value][e / 4 + kTilesN / 2][e % 4];
+            }
+        });
         float2 residual[2 * kPairs] = {};
 #pragma unroll
         for (int pair = 0; pair < 2 * kPairs; pair++) { // all are on their way before one is waited for

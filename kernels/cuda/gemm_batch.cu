@@ -15,7 +15,6 @@
  */
 #include "kernels/cuda/epilogue.cuh"
 
-#include <ptx/async_copy.cuh>
 #include <ptx/matrix.cuh>
 #include <ptx/memory.cuh>
 
@@ -69,15 +68,7 @@ static __global__ void __launch_bounds__(kThreads, 2)
     };
 
     float sums[kTiles][4] = {}, both[kTiles][4] = {}; // a chain's; the two chains'
-    for (int stage = 0; stage < kStages - 1; stage++) {
-        if (stage < stages) load(stage);
-        copy_commit();
-    }
-    for (int stage = 0; stage < stages; stage++) {
-        copy_wait<kStages - 2>();
-        __syncthreads(); // the stage is there for all, and nobody reads the one that is loaded next
-        if (stage + kStages - 1 < stages) load(stage + kStages - 1);
-        copy_commit();
+    through_ring<kStages>(stages, load, [&](int stage) {
         const unsigned char *w_tile = shared + stage % kStages * kStageBytes,
                             *x_tile = w_tile + kWeightRows * 2 * kPiece;
 #pragma unroll
@@ -100,8 +91,7 @@ static __global__ void __launch_bounds__(kThreads, 2)
                     both[tile][e] = sums[tile][e];
                     sums[tile][e] = 0;
                 }
-    }
-    copy_wait<0>();
+    });
 
     /* A lane holds columns lane/4 and + 8, rows 2·(lane mod 4) and + 1 of each tile. */
     const int factor = kSwiglu ? warp / (kWarps / 2) : 0;

@@ -80,9 +80,6 @@ __device__ __forceinline__ Parts parts_of(const Gemm &product, bool swiglu, bool
     return parts;
 }
 
-/** A number that a lambda takes as a type. */
-template <int number> struct Constant { static constexpr int value = number; };
-
 template <int n, int count>
 __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint64_t b) {
     if constexpr (n == 64)
@@ -95,23 +92,17 @@ __device__ __forceinline__ void product_step(float (&d)[count], uint64_t a, uint
         product_n256<false>(d, a, b, true);
 }
 
-/** Fills the warp's patch with the `which`-th part of its sums, one of first … first + among − 1: halves of
- * its rows in turn, some columns at a time. Sums are registers, known when compiled: one of so many pieces of
- * code is chosen by halving. */
-template <int columns, int first, int among, int count>
+/** Fills the warp's patch with the `which`-th of `patches` parts of its sums: halves of its rows in turn,
+ * some columns at a time. */
+template <int columns, int patches, int count>
 __device__ __forceinline__ void put_patch(float *patch, const float (&sums)[count], int which) {
-    if constexpr (among > 1) {
-        if (which < first + among / 2)
-            put_patch<columns, first, among / 2>(patch, sums, which);
-        else
-            put_patch<columns, first + among / 2, among - among / 2>(patch, sums, which);
-    } else {
+    with_constant<0, patches>(which, [&](auto part) {
 #pragma unroll
         for (int j = 0; j < columns / 8; j++) {
-            const int at = 4 * (first / 2 * (columns / 8) + j) + 2 * (first % 2);
+            const int at = 4 * (part.value / 2 * (columns / 8) + j) + 2 * (part.value % 2);
             put_pair<columns>(patch, j, sums[at], sums[at + 1]);
         }
-    }
+    });
 }
 
 template <bool kSwiglu, int kTileN, bool kOctets>
@@ -251,7 +242,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
                 for (int group = 0; group < kGroups; group++) {
                     float y[kAcross / 2];
-                    take_columns<0, kGroups>(y, sums[0], group);
+                    take_columns<kGroups>(y, sums[0], group);
                     if constexpr (!kSwiglu) finish_sums(product, warp_bias + group * kAcross, y);
                     store_sums<kAcross>(product, patches, warp_row, n * kWidth + group * kAcross, rows_left,
                                         y);
@@ -262,7 +253,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
                 for (int patch = 0; patch < 2 * kGroups; patch++) {
                     const QuadPlace place = place_patch(patch);
                     float y[4 * kTurns];
-                    put_patch<kAcross, 0, 2 * kGroups>(patches, sums[0], patch);
+                    put_patch<kAcross, 2 * kGroups>(patches, sums[0], patch);
                     /* Here, since the choice above waits for all loads: each has the rest of a patch's time.
                      */
                     float4 residual[kTurns] = {};
@@ -280,7 +271,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
             } else {
 #pragma unroll 1
                 for (int patch = 0; patch < 2 * kGroups; patch++) {
-                    put_patch<kAcross, 0, 2 * kGroups>(patches, sums[0], patch);
+                    put_patch<kAcross, 2 * kGroups>(patches, sums[0], patch);
                     finish_patch_by_pairs<kAcross>(product, patches, warp_row + patch % 2 * kPatchRows,
                                                    n * kWidth + patch / 2 * kAcross);
                 }

@@ -250,8 +250,8 @@ static void test_abort_of_operation(gp_backend **backends) {
     for (int k = 0; k < 2; k++) end(&ranks[k]);
 }
 
-/** Two ranks that have joined. */
-static void join_two(gp_backend **backends, rank_thread ranks[2]) {
+/** Two ranks that have joined, with x [count] of each. */
+static void join_two(gp_backend **backends, rank_thread ranks[2], float *x[2], size_t count) {
     const gp_communicator_id id = new_id();
     for (int k = 0; k < 2; k++) {
         ranks[k] = (rank_thread){backends[k], id, k, 2, .count = 0};
@@ -260,6 +260,8 @@ static void join_two(gp_backend **backends, rank_thread ranks[2]) {
     for (int k = 0; k < 2; k++) {
         pthread_join(ranks[k].thread, NULL);
         REQUIRE(ranks[k].joined, "%s", ranks[k].status.message);
+        backends[k]->ops->enter(backends[k]);
+        x[k] = numbers_on(backends[k], k, count);
     }
 }
 
@@ -289,10 +291,9 @@ static void *forget_and_end(void *argument) {
 static void test_abort_of_recorded(gp_backend **backends) {
     rank_thread ranks[2];
     float *x[2];
-    join_two(backends, ranks);
+    join_two(backends, ranks, x, 100);
     for (int k = 0; k < 2; k++) {
         backends[k]->ops->enter(backends[k]);
-        x[k] = numbers_on(backends[k], k, 100);
         record(&ranks[k], x[k], 100);
     }
     ranks[1].communicator->ops->abort(ranks[1].communicator);
@@ -319,11 +320,7 @@ static void *replay(void *argument) {
 static void test_recorded_by_one(gp_backend **backends) {
     rank_thread ranks[2];
     float *x[2];
-    join_two(backends, ranks);
-    for (int k = 0; k < 2; k++) {
-        backends[k]->ops->enter(backends[k]);
-        x[k] = numbers_on(backends[k], k, 10);
-    }
+    join_two(backends, ranks, x, 10);
     backends[0]->ops->enter(backends[0]);
     record(&ranks[0], x[0], 10);
     REQUIRE(pthread_create(&ranks[0].thread, NULL, replay, &ranks[0]) == 0, "thread");

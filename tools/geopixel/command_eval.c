@@ -147,12 +147,7 @@ static bool read_inputs(evaluation *e) {
 
 /** Those that have no answer yet. */
 static bool ask_all(evaluation *e) {
-    size_t left = 0;
-    for (size_t i = 0; i < e->dataset.count; i++)
-        left += gp_predictions_find(&e->predictions, e->dataset.samples[i].id) == NULL;
-    return e->options.model == NULL || left == 0 ||
-           (gp_asking_open(&e->asking, &e->status) &&
-            gp_questions_ask(&e->asking, &e->dataset, &e->predictions, &e->status));
+    return e->options.model == NULL || gp_questions_ask(&e->asking, &e->dataset, &e->predictions, &e->status);
 }
 
 /* ---- figures ---- */

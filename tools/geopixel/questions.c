@@ -54,6 +54,8 @@ bool gp_questions_ask(gp_asking *asking, const gp_dataset *dataset, gp_predictio
     size_t left = 0;
     for (size_t i = 0; i < dataset->count; i++)
         left += gp_predictions_find(predictions, dataset->samples[i].id) == NULL;
+    if (left == 0) return true;
+    if (!gp_asking_open(asking, status)) return false;
     q.ring = gp_allocate_zeroed(q.capacity, sizeof *q.ring);
     if (q.ring == NULL) return gp_fail(status, "no memory for %zu questions", q.capacity);
     const double start = gp_clock_seconds();
