@@ -240,7 +240,6 @@ class Install(Base):
         build = os.path.dirname(os.path.abspath(BIN)); prefix = self.path("prefix")
         subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True, capture_output=True)
         found = [os.path.join(folder, "pkgconfig") for folder, inner, _ in os.walk(prefix) if "pkgconfig" in inner]
-        text = open(os.path.join(found[0], "geopixel.pc")).read(); open(os.path.join(found[0], "geopixel.pc"), "w").write("prefix=" + prefix + "\n" + text.split("\n", 1)[1])
         words = subprocess.run(["pkg-config", "--cflags", "--libs", "geopixel"], env={**os.environ, "PKG_CONFIG_PATH": found[0]}, check=True, capture_output=True, text=True).stdout.split()
         flags = ["-fsanitize=address,undefined"] if b"__asan_init" in open(PROGRAM, "rb").read() else []
         compiler = "clang" if flags else "cc"
