@@ -24,6 +24,8 @@
 #include "kernels/cuda/pages.cuh"
 #include "kernels/cuda/rope.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -95,7 +97,8 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
     constexpr int kTile = tile_size(kWidth, kWarpKeys);
     const Step step = step_of(a, blockIdx.z);
     const int split = static_cast<int>(blockIdx.x);
-    if (split * kSplit >= step.length) return;
+    let_next_begin();
+    if (split * kSplit >= step.length) return await_earlier();
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
     const int head = static_cast<int>(blockIdx.y) / a.group_tiles, dim = a.cache.head_dim;
     const int first = static_cast<int>(blockIdx.y) % a.group_tiles * kTileRows; // of the group
@@ -117,6 +120,7 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
                                          [&](int row) { return source + row * dim; });
     }
     copy_commit();
+    await_earlier(); // earlier steps' keys and values are there; the queries may not be
     turn_own<kWidth>(a, step, head, first, count, (split + 1) * kSplit >= step.length, own);
     __syncthreads();
     Rows<kWidth, 1> rows;
@@ -162,6 +166,8 @@ __global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_const
     const Step step = step_of(a, blockIdx.y);
     const int head = static_cast<int>(blockIdx.x), heads = a.cache.kv_heads * a.group, dim = a.cache.head_dim;
     const int column = 2 * static_cast<int>(threadIdx.x), splits = (step.length + kSplit - 1) / kSplit;
+    let_next_begin();
+    await_earlier();
     if (column >= dim || splits == 0) return;
     const int64_t first = static_cast<int64_t>(blockIdx.y) * a.splits * heads + head;
     const float *marks = a.marks + first * 2, *sums = a.sums + first * dim + column;
@@ -192,10 +198,10 @@ void run(gp_backend *backend, const Decode &a, int count) {
         constexpr unsigned kBytes = kElements * sizeof(uint16_t);
         static_assert(Partials<kWidth, kWarps>::kFloats * sizeof(float) <= kBytes,
                       "partial results fit where the tiles were");
-        GP_RUN(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a);
+        GP_RUN_EARLY(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a);
     });
     dim3 merge_grid(static_cast<unsigned>(a.cache.kv_heads * a.group), static_cast<unsigned>(count));
-    GP_RUN(backend, merge_splits, merge_grid, kMergeThreads, 0, a);
+    GP_RUN_EARLY(backend, merge_splits, merge_grid, kMergeThreads, 0, a);
 }
 
 } // namespace

@@ -67,6 +67,19 @@ void note(Backend &backend, cudaError_t error, const char *what);
  * Kernels of templates in parentheses.
  */
 #define GP_RUN(backend, kernel, grid, block, shared_bytes, ...)                                              \
+    GP_RUN_AS(backend, kernel, shared_bytes,                                                                 \
+              GP_LAUNCH(kernel, grid, block, shared_bytes, gp_on.stream)(__VA_ARGS__))
+
+/**
+ * The same for a kernel that calls await_earlier: on Hopper it begins while the one before it still runs, if
+ * that has let it (let_next_begin), so that its launch, and what it reads of weights, costs no time of its
+ * own. Every block waits, those that have nothing to do too: who comes after relies on it.
+ */
+#define GP_RUN_EARLY(backend, kernel, grid, block, shared_bytes, ...)                                        \
+    GP_RUN_AS(backend, kernel, shared_bytes,                                                                 \
+              GP_LAUNCH_EARLY(kernel, grid, block, shared_bytes, gp_on.stream, gp_on.hopper)(__VA_ARGS__))
+
+#define GP_RUN_AS(backend, kernel, shared_bytes, launch)                                                     \
     do {                                                                                                     \
         ::gp_cuda::Backend &gp_on = ::gp_cuda::of(backend);                                                  \
         if ((shared_bytes) > 48 * 1024) /* more than that has to be asked for */                             \
@@ -74,7 +87,7 @@ void note(Backend &backend, cudaError_t error, const char *what);
                             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,        \
                                                  static_cast<int>(shared_bytes)),                            \
                             #kernel);                                                                        \
-        GP_LAUNCH(kernel, grid, block, shared_bytes, gp_on.stream)(__VA_ARGS__);                             \
+        launch;                                                                                              \
         ::gp_cuda::note(gp_on, cudaGetLastError(), #kernel);                                                 \
     } while (0)
 

@@ -17,6 +17,7 @@
 
 #include <ptx/matrix.cuh>
 #include <ptx/memory.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
@@ -48,9 +49,22 @@ static __global__ void __launch_bounds__(kThreads, 2)
     auto pieces_of = [&](int chain) { return chain < pieces ? (pieces - chain + kChains - 1) / kChains : 0; };
     const int first_stages = pieces_of(2 * part), stages = first_stages + pieces_of(2 * part + 1);
 
-    auto load = [&](int stage) {
+    auto k_of = [&](int stage) {
         const int second = stage >= first_stages ? 1 : 0;
-        const int k = (2 * part + second + kChains * (stage - second * first_stages)) * kPiece;
+        return (2 * part + second + kChains * (stage - second * first_stages)) * kPiece;
+    };
+    let_next_begin();
+    for (int i = thread; i < kStages * kWeightRows; i += kThreads) { // while x is still computed
+        const int stage = i / kWeightRows, row = i % kWeightRows;
+        const Weight &weight = product.weight[kSwiglu ? row / kWidth % 2 : 0];
+        const int64_t column = shares.first_column + block_column + row % kWidth;
+        if (stage < stages && column < product.columns)
+            prefetch_l2(weight.w + column * weight.w_stride + k_of(stage));
+    }
+    await_earlier();
+
+    auto load = [&](int stage) {
+        const int k = k_of(stage);
         unsigned char *w_tile = shared + stage % kStages * kStageBytes,
                       *x_tile = w_tile + kWeightRows * 2 * kPiece;
         for (int i = thread; i < (kWeightRows + kRows) * 8; i += kThreads) {
@@ -114,6 +128,8 @@ static __global__ void __launch_bounds__(kThreads)
     constexpr int kFactors = kSwiglu ? 2 : 1;
     const int pairs = shares.width / 2, i = blockIdx.x * kThreads + threadIdx.x;
     const int row = i / pairs, column = i % pairs * 2;
+    let_next_begin();
+    await_earlier();
     if (shares.first_row + row >= product.rows || row >= rows || column >= shares.columns) return;
     float2 total[kFactors];
 #pragma unroll
@@ -147,11 +163,11 @@ static void run(gp_backend *backend, const Gemm &product, int64_t first_row) {
         shares.columns = product.columns - first < kMost ? product.columns - first : kMost;
         const unsigned blocks = blocks_for(shares.columns, kWidth);
         shares.width = static_cast<int>(blocks) * kWidth;
-        GP_RUN(backend, (multiply_batch<kSwiglu, kTiles>), dim3(blocks, kDecodeParts), kThreads, kShared,
-               product, shares);
-        GP_RUN(backend, (add_parts<kSwiglu>),
-               blocks_for(static_cast<int64_t>(kRows) * shares.width / 2, kThreads), kThreads, 0, product,
-               shares, kRows);
+        GP_RUN_EARLY(backend, (multiply_batch<kSwiglu, kTiles>), dim3(blocks, kDecodeParts), kThreads,
+                     kShared, product, shares);
+        GP_RUN_EARLY(backend, (add_parts<kSwiglu>),
+                     blocks_for(static_cast<int64_t>(kRows) * shares.width / 2, kThreads), kThreads, 0,
+                     product, shares, kRows);
     }
 }
 

@@ -17,10 +17,12 @@
 
 #include <ptx/matrix.cuh>
 #include <ptx/memory.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
 constexpr int kWarps = 8, kPiece = 64, kColumns = 16;
+constexpr int kAhead = 2; // pieces of a warp that are asked for in L2 while x is still computed
 
 /** The eight values of k at `k` of a row, 0 beyond its `depth`. Rows are padded to 16 bytes, whose rest is
  * not read: a depth that is no multiple of eight has kernels of its own (kRagged), the others none of this
@@ -63,9 +65,19 @@ __device__ __forceinline__ Piece load_piece(const uint16_t *w, int64_t stride, i
     return piece;
 }
 
+/** Asks for kAhead pieces of each of the block's warps behind `k`: a lane for a row of W. */
+__device__ __forceinline__ void ask_ahead(const uint16_t *w, int64_t stride, int columns, int k, int depth) {
+    const int column = static_cast<int>(threadIdx.x) % 32;
+    if (column >= min(columns, kColumns)) return;
+#pragma unroll
+    for (int ahead = 1; ahead <= kAhead; ahead++)
+        if (k + ahead * kWarps * kPiece < depth)
+            prefetch_l2(w + column * stride + k + ahead * kWarps * kPiece);
+}
+
 /** sums += the warp's pieces of W [16 columns] against x [8 rows]. The next piece is on its way while one is
- * multiplied. */
-template <bool kRagged, int kFactors>
+ * multiplied. kFirst: x may not have been computed yet; W is. */
+template <bool kRagged, bool kFirst, int kFactors>
 __device__ __forceinline__ void add_pieces(float (&sums)[kFactors][4], const uint16_t *const (&w)[kFactors],
                                            int64_t w_stride, const uint16_t *x, int64_t x_stride, int rows,
                                            int columns, int depth) {
@@ -74,6 +86,11 @@ __device__ __forceinline__ void add_pieces(float (&sums)[kFactors][4], const uin
     Piece present[kFactors], next[kFactors];
 #pragma unroll
     for (int f = 0; f < kFactors; f++) present[f] = load_piece<kRagged>(w[f], w_stride, columns, k, depth);
+    if constexpr (kFirst) {
+#pragma unroll
+        for (int f = 0; f < kFactors; f++) ask_ahead(w[f], w_stride, columns, k, depth);
+        await_earlier();
+    }
 #pragma unroll 1
     for (; k < depth; k += kWarps * kPiece) {
         uint4 right[2];
@@ -107,9 +124,11 @@ static __global__ void __launch_bounds__(kWarps * 32, kSwiglu ? 2 : 3)
     const int64_t left = product.rows - first_row;
     const int rows = static_cast<int>(left < kFewRows ? left : kFewRows);
 
+    let_next_begin();
     /* Rows of the image among these: the low-rank addition is theirs alone, and rare in decoding. */
     bool image = false;
     if (product.image_row != nullptr) {
+        await_earlier();
         image = lane < rows && product.image_row[first_row + lane] != 0;
         image = __any_sync(0xFFFFFFFFu, image) != 0;
         if (product.image_rows_alone && !image) return;
@@ -119,17 +138,17 @@ static __global__ void __launch_bounds__(kWarps * 32, kSwiglu ? 2 : 3)
     const uint16_t *w[kFactors];
 #pragma unroll
     for (int f = 0; f < kFactors; f++) w[f] = product.weight[f].w + first * product.weight[f].w_stride;
-    add_pieces<kRagged, kFactors>(sums, w, product.weight[0].w_stride,
-                                  product.x + first_row * product.x_stride, product.x_stride, rows, columns,
-                                  product.depth);
+    add_pieces<kRagged, true, kFactors>(sums, w, product.weight[0].w_stride,
+                                        product.x + first_row * product.x_stride, product.x_stride, rows,
+                                        columns, product.depth);
     if (image && !product.image_rows_alone)
 #pragma unroll
         for (int f = 0; f < kFactors; f++) {
             const Weight &own = product.weight[f];
             const uint16_t *b[1] = {own.b + first * own.b_stride};
             float added[1][4] = {};
-            add_pieces<kRagged, 1>(added, b, own.b_stride, own.s + first_row * own.s_stride, own.s_stride,
-                                   rows, columns, own.rank);
+            add_pieces<kRagged, false, 1>(added, b, own.b_stride, own.s + first_row * own.s_stride,
+                                          own.s_stride, rows, columns, own.rank);
 #pragma unroll
             for (int e = 0; e < 4; e++) sums[f][e] += added[0][e];
         }
@@ -174,8 +193,8 @@ static void run(gp_backend *backend, const Gemm &product, int64_t first_row) {
     constexpr size_t kShared =
         static_cast<size_t>(kWarps) * (kSwiglu ? 2 : 1) * kColumns * kFewRows * sizeof(float);
     static_assert(kShared <= kSharedBaseline, "sums of eight warps");
-    GP_RUN(backend, (multiply_few<kSwiglu, kRagged>), blocks_for(product.columns, kColumns), kWarps * 32,
-           kShared, product, first_row);
+    GP_RUN_EARLY(backend, (multiply_few<kSwiglu, kRagged>), blocks_for(product.columns, kColumns),
+                 kWarps * 32, kShared, product, first_row);
 }
 
 template <bool kSwiglu> static void choose(gp_backend *backend, const Gemm &product, int64_t first_row) {

@@ -12,6 +12,7 @@
 
 #include <ptx/convert.cuh>
 #include <ptx/memory.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
@@ -36,6 +37,8 @@ static __global__ void __launch_bounds__(kNormThreads) normalise(const __grid_co
     float *shared = shared_memory<float>();
     const int thread = threadIdx.x % kThreads;
     const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / kThreads) + threadIdx.x / kThreads;
+    let_next_begin();
+    await_earlier();
     if (row >= norm.rows) return; // whole warps
     const int columns = static_cast<int>(norm.columns);
     const float *x = norm.x + row * norm.columns;
@@ -103,19 +106,19 @@ void norm(gp_backend *backend, const gp_norm *norm) {
     if (norm->columns <= kNarrow) {
         unsigned blocks = blocks_for(norm->rows, kWarpRows);
         if (vectors && norm->columns <= 512)
-            GP_RUN(backend, (normalise<32, 4>), blocks, kNormThreads, 0, *norm);
+            GP_RUN_EARLY(backend, (normalise<32, 4>), blocks, kNormThreads, 0, *norm);
         else if (vectors)
-            GP_RUN(backend, (normalise<32, 12>), blocks, kNormThreads, 0, *norm);
+            GP_RUN_EARLY(backend, (normalise<32, 12>), blocks, kNormThreads, 0, *norm);
         else
-            GP_RUN(backend, (normalise<32, 0>), blocks, kNormThreads, 0, *norm);
+            GP_RUN_EARLY(backend, (normalise<32, 0>), blocks, kNormThreads, 0, *norm);
         return;
     }
     unsigned rows = static_cast<unsigned>(norm->rows);
     constexpr size_t kShared = kWarpRows * sizeof(float);
     if (vectors && norm->columns <= 4096)
-        GP_RUN(backend, (normalise<kNormThreads, 4>), rows, kNormThreads, kShared, *norm);
+        GP_RUN_EARLY(backend, (normalise<kNormThreads, 4>), rows, kNormThreads, kShared, *norm);
     else
-        GP_RUN(backend, (normalise<kNormThreads, 0>), rows, kNormThreads, kShared, *norm);
+        GP_RUN_EARLY(backend, (normalise<kNormThreads, 0>), rows, kNormThreads, kShared, *norm);
 }
 
 } // namespace gp_cuda

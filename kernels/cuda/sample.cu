@@ -6,17 +6,20 @@
  * time: the largest key k of f32 in integer order with Σ weights of keys ≥ k at least what is asked. Equal
  * logits count in the order of their index.
  *
- * Bytes: greedy 4·count; else some 28 passes over logits and weights from L2, 8·count each: 21 MB at 92,544
- * logits, which one processor takes ~190 µs for at 64 bytes a clock; seven f64 sums a pass are 10 thousand
- * clocks of its adders beside 12 thousand for the bytes. Four loads of each are on their way at a time.
+ * Bytes: greedy 4·count, sixteen loads of a thread on their way; else some 28 passes over logits and weights
+ * from L2, 8·count each: 21 MB at 92,544 logits, which one processor takes ~190 µs for at 64 bytes a clock;
+ * seven f64 sums a pass are 10 thousand clocks of its adders beside 12 thousand for the bytes. Four loads of
+ * each are on their way at a time.
  */
 #include "kernels/cuda/device.h"
+
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
 constexpr int kSampleThreads = 1024, kSampleWarps = kSampleThreads / 32;
 constexpr int kBits = 3, kCandidates = (1 << kBits) - 1; // of a key, at a pass
-constexpr int kLoads = 4;
+constexpr int kLoads = 4, kLoadsOfLargest = 16;
 
 /** Larger for larger logits; −0 is 0. */
 __device__ __forceinline__ uint32_t key_of(float logit) {
@@ -103,6 +106,8 @@ __device__ __forceinline__ uint32_t find_key(const Row &row, double wanted, bool
 
 static __global__ void __launch_bounds__(kSampleThreads)
     choose_token(const __grid_constant__ gp_sample sample) {
+    let_next_begin();
+    await_earlier();
     const gp_token_choice choice = sample.choices[blockIdx.x];
     const int64_t number = blockIdx.x, stride = sample.stride > 0 ? sample.stride : sample.count;
     const Row row = {sample.logits + number * stride, sample.count,
@@ -114,11 +119,18 @@ static __global__ void __launch_bounds__(kSampleThreads)
     /* The largest, and the first of equals. */
     uint32_t best = 0;
     int at = row.count;
-    for (int i = thread; i < row.count; i += kSampleThreads) {
-        uint32_t key = key_of(row.logits[i]);
-        if (key > best || at == row.count) {
-            best = key;
-            at = i;
+    for (int first = thread; first < row.count; first += kLoadsOfLargest * kSampleThreads) {
+        float logits[kLoadsOfLargest];
+#pragma unroll
+        for (int i = 0; i < kLoadsOfLargest; i++)
+            logits[i] = row.logits[min(first + i * kSampleThreads, row.count - 1)]; // the last again: no harm
+#pragma unroll
+        for (int i = 0; i < kLoadsOfLargest; i++) {
+            const uint32_t key = key_of(logits[i]);
+            if (key > best || at == row.count) {
+                best = key;
+                at = min(first + i * kSampleThreads, row.count - 1);
+            }
         }
     }
     for (int lanes = 16; lanes > 0; lanes /= 2) {
@@ -205,7 +217,8 @@ static __global__ void __launch_bounds__(kSampleThreads)
 void sample(gp_backend *backend, const gp_sample *sample) {
     constexpr size_t kShared = kSampleWarps * sizeof(double) + kSampleThreads * sizeof(int);
     if (sample->rows > 0)
-        GP_RUN(backend, choose_token, static_cast<unsigned>(sample->rows), kSampleThreads, kShared, *sample);
+        GP_RUN_EARLY(backend, choose_token, static_cast<unsigned>(sample->rows), kSampleThreads, kShared,
+                     *sample);
 }
 
 } // namespace gp_cuda

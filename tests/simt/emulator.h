@@ -8,7 +8,8 @@
  * threads reach; access outside what the kernel was given, or misaligned; a read of shared memory that nobody
  * wrote, or that races with a write (happens-before is tracked by vector clocks over barriers, mbarriers and
  * __syncwarp); an asynchronous copy consumed before its wait; an operand of wgmma changed before its wait;
- * shared memory written by ordinary stores and read by the asynchronous proxy without a fence between.
+ * shared memory written by ordinary stores and read by the asynchronous proxy without a fence between; a
+ * kernel launched early that writes, or reads what the kernels before it wrote, before it waited for them.
  *
  * This header is the emulator's own side; kernels see tests/simt/twin/ptx.
  */
@@ -48,6 +49,7 @@ struct Thread {
     State state = State::Ready;
     Clocks clock;             // clock[id] is its own time
     uint32_t proxy_fence = 0; // its own time at its last fence.proxy.async
+    bool awaited = true;      // the kernels before: a launch that is not early has no need to
     const char *waits_for = nullptr;
     Place place{};
     /* cp.async: copies of the open group, then committed groups, oldest first */
@@ -71,6 +73,8 @@ struct Launch {
     Index grid, block;
     size_t shared_bytes;
     int device; // of its stream
+    bool early;
+    uint32_t chain; // of launches that may run beside each other
 };
 
 /**
@@ -92,6 +96,9 @@ Thread &thread_of(unsigned id);
 
 /** Bytes of shared memory that a block of the emulated GPU may have. */
 void set_shared_limit(size_t bytes);
+
+/** The running thread waits for what is before its launch in the stream: here it has been done long ago. */
+void await_earlier();
 
 /** Gives the processor away until somebody sets the thread Ready again. */
 void wait_here(const char *what, Place place);

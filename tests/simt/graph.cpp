@@ -90,8 +90,10 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t stream) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     if (simt::spoil(stream)) return cudaErrorStreamCaptureUnsupported;
-    auto run = [work = exec->work] {
+    auto run = [work = exec->work, stream] {
+        simt::end_chain(stream);
         for (const std::function<void()> &one : work) one();
+        simt::end_chain(stream);
     };
     if (!simt::keep_late(stream, run)) run();
     return cudaSuccess;

@@ -38,9 +38,11 @@ struct Region {
     const unsigned char *begin, *end;
     bool writable;
     int device;
+    std::vector<uint32_t> written; // in which chain of launches, each kSettled bytes
 };
 static std::vector<Region> regions; // sorted
-static Region recent;
+static Region *recent;              // one of them, or null
+constexpr size_t kSettled = 64;
 
 unsigned proxy_entry() {
     return thread_count();
@@ -227,15 +229,16 @@ static bool before(const Region &region, const unsigned char *begin) {
 void allow(const void *begin, size_t bytes, bool writable, int device) {
     auto *first = (const unsigned char *)begin;
     regions.insert(std::lower_bound(regions.begin(), regions.end(), first, before),
-                   Region{first, first + bytes, writable, device});
-    recent = {};
+                   Region{first, first + bytes, writable, device,
+                          std::vector<uint32_t>(writable ? bytes / kSettled + 1 : 0)});
+    recent = nullptr;
 }
 
 void disallow(const void *begin) {
     auto *first = (const unsigned char *)begin;
     auto at = std::lower_bound(regions.begin(), regions.end(), first, before);
     if (at != regions.end() && at->begin == first) regions.erase(at);
-    recent = {};
+    recent = nullptr;
 }
 
 /** Constants of the kernels' own sources. */
@@ -244,14 +247,32 @@ static bool in_image(const unsigned char *byte) {
     return byte >= image_start && byte < image_end;
 }
 
+/** What kernels before it wrote is theirs until a kernel that was launched early has waited for them; and it
+ * writes nothing. Marks what is written. */
+static void check_order(Region &region, const unsigned char *byte, size_t bytes, bool write, Place place,
+                        const void *code) {
+    if (!region.writable || (self->awaited && !write)) return;
+    const size_t first = (size_t)(byte - region.begin) / kSettled,
+                 last = ((size_t)(byte - region.begin) + bytes - 1) / kSettled;
+    for (size_t i = first; i <= last; i++) {
+        if (!self->awaited && write)
+            fail("%s: a write before await_earlier, by a kernel launched early",
+                 text_of(place, code).c_str());
+        if (!self->awaited && region.written[i] == running().chain)
+            fail("%s: a read, before await_earlier, of what a kernel before this one wrote",
+                 text_of(place, code).c_str());
+        if (write) region.written[i] = running().chain;
+    }
+}
+
 static void check_global(const unsigned char *byte, size_t bytes, bool write, Place place, const void *code) {
-    if (byte >= recent.begin && byte + bytes <= recent.end && (recent.writable || !write) &&
-        recent.device == current_device())
-        return;
+    if (recent != nullptr && byte >= recent->begin && byte + bytes <= recent->end &&
+        (recent->writable || !write) && recent->device == current_device())
+        return check_order(*recent, byte, bytes, write, place, code);
     auto at = std::upper_bound(regions.begin(), regions.end(), byte,
                                [](const unsigned char *p, const Region &region) { return p < region.begin; });
     if (at != regions.begin() && byte < (at - 1)->end) {
-        const Region &region = *(at - 1);
+        Region &region = *(at - 1);
         if (byte + bytes > region.end)
             fail("%s: %zu bytes at %zu, beyond the end of a buffer of %zu bytes",
                  text_of(place, code).c_str(), bytes, (size_t)(byte - region.begin),
@@ -261,8 +282,8 @@ static void check_global(const unsigned char *byte, size_t bytes, bool write, Pl
                  current_device(), region.device);
         if (write && !region.writable)
             fail("%s: a write to a buffer that is only to be read", text_of(place, code).c_str());
-        recent = region;
-        return;
+        recent = &region;
+        return check_order(region, byte, bytes, write, place, code);
     }
     if (!write && in_image(byte)) return;
     std::string near;

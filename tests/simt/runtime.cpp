@@ -121,9 +121,13 @@ static void copy_in(void *target, const void *source, size_t bytes, cudaStream_t
     }
     auto *first = (const unsigned char *)source;
     std::vector<unsigned char> staged(first, first + bytes);
-    if (simt::keep_late(stream, [=] { memmove(target, staged.data(), bytes); })) return;
+    auto copy = [=] {
+        memmove(target, staged.data(), bytes);
+        simt::end_chain(stream);
+    };
+    if (simt::keep_late(stream, copy)) return;
     simt::finish_copies();
-    memmove(target, source, bytes);
+    copy();
 }
 
 cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
@@ -141,6 +145,7 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
         return cudaSuccess;
     simt::finish_copies();
     memmove(target, source, bytes);
+    simt::end_chain(stream);
     return cudaSuccess;
 }
 
@@ -149,6 +154,7 @@ cudaError_t cudaMemsetAsync(void *target, int value, size_t bytes, cudaStream_t 
     check_device(target, bytes, "a memset");
     simt::finish_copies();
     memset(target, value, bytes);
+    simt::end_chain(stream);
     return cudaSuccess;
 }
 

@@ -97,6 +97,7 @@ static Launch current;
 static Index block;
 static void *scheduler_stack;
 static bool in_launch, errors_expected, failed;
+static bool block_awaited; // one of the block's threads has called await_earlier
 static std::string error;
 static uint64_t random_state = 0x9E3779B97F4A7C15ull;
 
@@ -224,6 +225,11 @@ void fail(const char *format, ...) {
     abort();
 }
 
+void await_earlier() {
+    self->awaited = true;
+    block_awaited = true;
+}
+
 void make_ready(Thread &thread) {
     thread.state = State::Ready;
     ready.push_back(thread.id);
@@ -267,12 +273,21 @@ static void report_deadlock() {
     failed = true;
 }
 
+/** A kernel after this one waits for this one alone. */
+static void report_unawaited() {
+    error = std::string(current.kernel) + ", block (" + std::to_string(block.x) + ", " +
+            std::to_string(block.y) + ", " + std::to_string(block.z) +
+            "): launched early, but no thread has called await_earlier";
+    failed = true;
+}
+
 static void run_block() {
     unsigned count = (unsigned)threads.size();
     reset_shared(current.shared_bytes);
     reset_async();
     ready.clear();
     ready_head = 0;
+    block_awaited = !current.early;
     if (contexts.size() < count) {
         size_t old = contexts.size();
         contexts.resize(kThreadsMax); // stays: threads point into it
@@ -299,6 +314,7 @@ static void run_block() {
             thread.clock.assign(count + 1 + warps.size(), 0);
             thread.clock[id] = 1;
             thread.proxy_fence = 0;
+            thread.awaited = !current.early;
             thread.open_copies.clear();
             thread.copy_groups.clear();
             start_fibre(thread);
@@ -316,6 +332,7 @@ static void run_block() {
             bool all_done = true;
             for (const Thread &thread : threads) all_done = all_done && thread.state == State::Done;
             if (!all_done) report_deadlock();
+            if (all_done && !block_awaited) report_unawaited();
             return;
         }
         unsigned id = ready[ready_head++];

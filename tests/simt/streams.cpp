@@ -9,6 +9,7 @@
 struct simt_stream {
     int device;
     bool late;
+    uint32_t chain;
 };
 
 /** What was asked for until it was recorded. */
@@ -37,6 +38,8 @@ static thread_local std::deque<Copy> copies;
 static thread_local size_t copies_done;
 static thread_local std::map<cudaStream_t, Late> late;
 static thread_local bool runs_late; // what was kept is being done
+static thread_local uint32_t null_chain;
+static uint32_t chains;
 
 static void finish_copies_before(size_t number) {
     for (; copies_done < number; copies_done++) {
@@ -66,6 +69,15 @@ static size_t given_to(cudaStream_t stream) {
 
 namespace simt {
 
+uint32_t chain_of(cudaStream_t stream, bool early) {
+    if (!early) end_chain(stream);
+    return stream != nullptr ? stream->chain : null_chain;
+}
+
+void end_chain(cudaStream_t stream) {
+    (stream != nullptr ? stream->chain : null_chain) = __atomic_add_fetch(&chains, 1, __ATOMIC_RELAXED);
+}
+
 void finish_copies() {
     finish_copies_before(copies_done + copies.size());
 }
@@ -82,12 +94,18 @@ bool keep(cudaStream_t stream, std::function<void()> work) {
 }
 
 void copy_late(void *target, const void *source, size_t bytes, cudaStream_t stream) {
-    if (!keep_late(stream, [=] { memmove(target, source, bytes); }))
-        copies.push_back({target, source, bytes});
+    auto copy = [=] {
+        memmove(target, source, bytes);
+        end_chain(stream);
+    };
+    if (keep_late(stream, copy)) return;
+    copies.push_back({target, source, bytes});
+    end_chain(stream);
 }
 
 void finish_stream(cudaStream_t stream) {
     finish_late_before(stream, given_to(stream));
+    end_chain(stream);
 }
 
 void finish_device() {
@@ -105,7 +123,8 @@ int device_of(cudaStream_t stream) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     const int device = simt::current_device();
     simt::lock();
-    *stream = new simt_stream{device, alive[device]++ > 0};
+    *stream = new simt_stream{device, alive[device]++ > 0, 0};
+    simt::end_chain(*stream);
     simt::unlock();
     return cudaSuccess;
 }

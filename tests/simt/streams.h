@@ -9,11 +9,20 @@
 
 #include "tests/simt/runtime.h"
 
+#include <cstdint>
+
 namespace simt {
 /** Keeps the work where the stream captures or runs late; false: it is to be done now. */
 bool keep(cudaStream_t stream, std::function<void()> work);
 /** The same for what a capture does not take. */
 bool keep_late(cudaStream_t stream, std::function<void()> work);
+/**
+ * The chain of the stream's launch that runs next. One that is not early begins a chain, and so does what
+ * comes after a copy, a graph or a wait of the host: kernels of a chain may run beside each other. A null
+ * stream is one of the thread's own.
+ */
+uint32_t chain_of(cudaStream_t stream, bool early);
+void end_chain(cudaStream_t stream);
 /** A copy from pinned memory. */
 void copy_late(void *target, const void *source, size_t bytes, cudaStream_t stream);
 /** Does what the stream was given. */

@@ -44,9 +44,12 @@ static const struct {
     {"column 17 is misaligned", "bugs.cu:"},
     {"a kernel on device 1 touches a buffer of device 0", "bugs.cu:"},
     {"a launch on device 1 into a stream of device 0", ""},
+    {"a read, before await_earlier, of what a kernel before", "bugs.cu:"},
+    {"a write before await_earlier", "bugs.cu:"},
+    {"no thread has called await_earlier", ""},
 };
 
-/** d of product 23 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
+/** d of product 26 against a plain sum: A [64, 64] along K, B [64 along K, 64]. */
 static void check_product(const float *data, const uint16_t *a, const uint16_t *b) {
     for (unsigned row = 0; row < 64; row++)
         for (unsigned column = 0; column < 64; column++) {
@@ -89,7 +92,7 @@ int main() {
             if (run == 0) printf("%s\n", error.c_str());
         }
     }
-    run_bug(23, data, maps, 0);
+    run_bug(26, data, maps, 0);
     check_product(data, matrices, matrices + 4096);
     for (int i = 0; i < 4096 && failures == 0; i++) data[i] = 0;
     printf("%d bugs planted, %d failures\n", count, failures);

@@ -189,6 +189,19 @@ static void expect_shuffles(Case &test) {
     }
 }
 
+static void expect_overlap(Case &test) {
+    test.in = random_bytes(kValues * 4);
+    test.want.resize(2 * kValues * 4);
+    for (unsigned kernel = 0; kernel < kOverlapped; kernel++)
+        for (unsigned i = 0; i < kValues; i++) {
+            unsigned from = overlap_source(i);
+            uint32_t x = kernel == 0 ? at<uint32_t>(test.in, from)
+                                     : at<uint32_t>(test.want, (kernel + 1) % 2 * kValues + from);
+            for (unsigned step = 0; step < kOverlapSlowness; step++) x = overlap_step(x);
+            put(test.want, kernel % 2 * kValues + i, x);
+        }
+}
+
 /** Row r of a box is 128 bytes, its 16-byte chunk c at place c ^ (r mod 8); outside the matrix there are
  * zeros. What lies between its columns and its stride is outside too. */
 static void expect_boxes(Case &test) {
@@ -271,7 +284,7 @@ static void check(Case &test, int native) {
         return;
     }
     compare(test, "the twin against the manual", twin, test.want);
-    if (native == 0 || (test.which >= kBoxes && native != 90)) return;
+    if (native == 0 || (test.which >= kOverlap && native != 90)) return;
 #ifdef GP_WRAPPERS_NATIVE
     error = wrappers_native::run(test.which, test.in.data(), test.in.size(), gpu.data(), gpu.size());
     if (error == nullptr) return compare(test, "the GPU against the twin", gpu, twin);
@@ -291,6 +304,7 @@ static Case cases[] = {
     {"named barriers", kNamedBarriers, 0, false, {}, {}, {}},
     {"load_once", kLoadOnce, 0, false, {}, {}, {}},
     {"shuffles", kShuffles, 0, false, {}, {}, {}},
+    {"await_earlier, let_next_begin", kOverlap, 0, false, {}, {}, {}},
     {"mbarrier, tensor_load", kBoxes, 0, false, {}, {}, {}},
     {"tensor_load from planes", kPlanes, 0, false, {}, {}, {}},
     {"product_n64", kN64, 64, false, {}, {}, {}},
@@ -308,8 +322,9 @@ static Case cases[] = {
 };
 
 static void (*const expectations[])(Case &) = {
-    expect_tiles,  expect_tiles,    expect_multiply, expect_pack,     expect_exp2,  expect_reciprocal,
-    expect_copies, expect_barriers, expect_once,     expect_shuffles, expect_boxes, expect_boxes};
+    expect_tiles,      expect_tiles,  expect_multiply, expect_pack, expect_exp2,
+    expect_reciprocal, expect_copies, expect_barriers, expect_once, expect_shuffles,
+    expect_overlap,    expect_boxes,  expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");
@@ -330,6 +345,8 @@ int main() {
         printf("not compared with a GPU: none is here\n");
     else
         printf("compared with a GPU of capability %d.%d%s\n", native / 10, native % 10,
-               native == 90 ? "" : ": all but tensor copies, mbarriers and wgmma, which are Hopper's");
+               native == 90
+                   ? ""
+                   : ": all but early launches, tensor copies, mbarriers and wgmma, which are Hopper's");
     return failures > 0;
 }

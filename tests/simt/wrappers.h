@@ -18,7 +18,8 @@ enum Wrapper {
     kNamedBarriers,
     kLoadOnce,
     kShuffles,
-    kBoxes, // Hopper's alone, from here
+    kOverlap, // Hopper's alone, from here
+    kBoxes,
     kPlanes,
     kN64,
     kN64AlongN,
@@ -37,6 +38,15 @@ enum Wrapper {
 
 /** Elementwise wrappers: values, which 256 threads share. */
 constexpr unsigned kValues = 8192;
+
+/** Kernels that begin early: each takes the one's before it from another block's place, and is slow. */
+constexpr unsigned kOverlapped = 9, kOverlapSlowness = 3000;
+constexpr unsigned overlap_source(unsigned i) {
+    return (i * 5 + 1234) % kValues;
+}
+constexpr uint32_t overlap_step(uint32_t x) {
+    return x * 1664525 + 1013904223;
+}
 
 /** Tensor copies: a matrix that is no multiple of a box, and the boxes [16, 64] that are read: at its start,
  * partly before it, partly and wholly behind it. */

@@ -29,3 +29,34 @@ __device__ __forceinline__ uint32_t shared_address(const void *pointer) {
 
 /** GP_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments …). Kernels of templates in parentheses. */
 #define GP_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<grid, block, shared_bytes, stream>>>
+
+/** A launch that, where `early`, may begin before the kernel before it has ended (overlap.cuh). */
+template <typename... Parameters> struct gp_early_launch {
+    void (*kernel)(Parameters...);
+    dim3 grid, block;
+    size_t shared_bytes;
+    cudaStream_t stream;
+    bool early;
+    void operator()(Parameters... arguments) const {
+        cudaLaunchAttribute attribute = {};
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = 1;
+        cudaLaunchConfig_t config = {};
+        config.gridDim = grid;
+        config.blockDim = block;
+        config.dynamicSmemBytes = shared_bytes;
+        config.stream = stream;
+        config.attrs = &attribute;
+        config.numAttrs = early ? 1 : 0;
+        cudaLaunchKernelEx(&config, kernel, arguments...);
+    }
+};
+template <typename... Parameters>
+gp_early_launch<Parameters...> gp_prepare_early(void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                                                size_t shared_bytes, cudaStream_t stream, bool early) {
+    return {kernel, grid, block, shared_bytes, stream, early};
+}
+
+/** GP_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, early)(arguments …). */
+#define GP_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, early)                                    \
+    gp_prepare_early(kernel, grid, block, shared_bytes, stream, early)

@@ -78,6 +78,7 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
     dim3 grid, block;
     size_t shared_bytes;
     cudaStream_t stream;
+    bool early; // launched before the one before it has ended
     void (*kernel)(Parameters...);
     struct Call {
         void (*kernel)(Parameters...);
@@ -91,7 +92,13 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
         lock();
         allow(&copy, sizeof copy, false, current_device()); // parameters may be read by address
         launch(
-            {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, device_of(stream)},
+            {name,
+             {grid.x, grid.y, grid.z},
+             {block.x, block.y, block.z},
+             shared_bytes,
+             device_of(stream),
+             early,
+             chain_of(stream, early)},
             [](void *call) {
                 std::apply(static_cast<Call *>(call)->kernel, static_cast<Call *>(call)->arguments);
             },
@@ -102,12 +109,15 @@ template <typename... Parameters> struct Launcher<void(Parameters...)> {
 };
 template <typename... Parameters>
 Launcher<void(Parameters...)> make_launcher(const char *name, void (*kernel)(Parameters...), dim3 grid,
-                                            dim3 block, size_t shared_bytes, cudaStream_t stream) {
-    return {name, grid, block, shared_bytes, stream, kernel};
+                                            dim3 block, size_t shared_bytes, cudaStream_t stream,
+                                            bool early) {
+    return {name, grid, block, shared_bytes, stream, early, kernel};
 }
 } // namespace simt
 #define GP_LAUNCH(kernel, grid, block, shared_bytes, stream)                                                 \
-    ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes, stream)
+    GP_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, false)
+#define GP_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, early)                                    \
+    ::simt::make_launcher(#kernel, kernel, grid, block, shared_bytes, stream, early)
 
 /* ---- shared memory ---- */
 
