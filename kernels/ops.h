@@ -205,8 +205,10 @@ typedef struct gp_paged_attention {
 /**
  * Decoding steps: rope_append, then the new position's attention against all that its sequence has. Every
  * sequence has one row, and the page that this is written to is in no other sequence of the call; or none:
- * it is passed over. qkv as gp_rope_append's; y [rows, kv_heads·group, head_dim]. Sequences are backend
- * memory, so that a recorded call can be replayed for others.
+ * it is passed over. What the pages have of earlier positions was written before `sequences` was uploaded:
+ * a GPU reads it while the operation before this one still runs. qkv as gp_rope_append's; y [rows,
+ * kv_heads·group, head_dim]. Sequences are backend memory, so that a recorded call can be replayed for
+ * others.
  */
 typedef struct gp_decode_attention {
     const gp_operand *qkv;

@@ -74,7 +74,8 @@ struct Launch {
     size_t shared_bytes;
     int device; // of its stream
     bool early;
-    uint32_t chain; // of launches that may run beside each other
+    uint32_t chain;      // of launches that may run beside each other
+    uint32_t number = 0; // among all; given by `launch`
 };
 
 /**

@@ -38,7 +38,10 @@ struct Region {
     const unsigned char *begin, *end;
     bool writable;
     int device;
-    std::vector<uint32_t> written; // in which chain of launches, each kSettled bytes
+    struct Writer {
+        uint32_t chain, launch;
+    };
+    std::vector<Writer> written; // who last wrote, each kSettled bytes
 };
 static std::vector<Region> regions; // sorted
 static Region *recent;              // one of them, or null
@@ -230,7 +233,7 @@ void allow(const void *begin, size_t bytes, bool writable, int device) {
     auto *first = (const unsigned char *)begin;
     regions.insert(std::lower_bound(regions.begin(), regions.end(), first, before),
                    Region{first, first + bytes, writable, device,
-                          std::vector<uint32_t>(writable ? bytes / kSettled + 1 : 0)});
+                          std::vector<Region::Writer>(writable ? bytes / kSettled + 1 : 0)});
     recent = nullptr;
 }
 
@@ -258,10 +261,11 @@ static void check_order(Region &region, const unsigned char *byte, size_t bytes,
         if (!self->awaited && write)
             fail("%s: a write before await_earlier, by a kernel launched early",
                  text_of(place, code).c_str());
-        if (!self->awaited && region.written[i] == running().chain)
+        if (!self->awaited && region.written[i].chain == running().chain &&
+            region.written[i].launch != running().number)
             fail("%s: a read, before await_earlier, of what a kernel before this one wrote",
                  text_of(place, code).c_str());
-        if (write) region.written[i] = running().chain;
+        if (write) region.written[i] = {running().chain, running().number};
     }
 }
 

@@ -133,6 +133,8 @@ uint32_t random_number() {
 void launch(const Launch &what, void (*thread)(void *), void *argument) {
     finish_copies();
     current = what;
+    static uint32_t launches;
+    current.number = ++launches;
     body = thread;
     body_argument = argument;
     failed = false;
