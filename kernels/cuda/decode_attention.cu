@@ -10,10 +10,11 @@
  * put them beside the keys that have come, and no other split has the position. Warps are merged in their
  * order. The block leaves its sums, not yet divided, with their largest and total in the workspace.
  *
- * merge_splits adds a row's splits in their order and divides. What splits there are depends on the
- * sequence's length alone, which both read from memory: the grid is for the longest that there may be, blocks
- * beyond a sequence's length leave at once, and so a launch can be recorded and replayed for other lengths.
- * The workspace holds 4,032 splits of 32 heads of 128: 31 sequences a launch where 16,384 positions may be.
+ * merge_splits adds a row's splits, every fourth in order and then the four, and divides. What splits there
+ * are depends on the sequence's length alone, which both read from memory: the grid is for the longest that
+ * there may be, blocks beyond a sequence's length leave at once, and so a launch can be recorded and replayed
+ * for other lengths. The workspace holds 4,032 splits of 32 heads of 128: 31 sequences a launch where 16,384
+ * positions may be.
  *
  * Costs: keys and values once, 4·length·kv_heads·head_dim bytes a sequence, 3 % of that for the splits
  * (group 4), and from the second-level cache 2 % for queries and tables, which every split turns again;
@@ -33,8 +34,9 @@ namespace {
 constexpr int kWarps = 4, kWarpKeys = 32, kSplit = kWarps * kWarpKeys;
 constexpr int kTileRows = 16;           // queries of a block
 constexpr int kOwnRows = kTileRows + 2; // of the step itself: queries, then the new key and value
-constexpr int kMergeThreads = 64;
-constexpr int kVector = 4; // of rope.cuh: 96 threads turn and copy 4 queries, key and value of width 128
+constexpr int kMergePairs = 64, kMergeGroups = 4, kMergeThreads = kMergePairs * kMergeGroups;
+constexpr int kMergeHeld = 8; // splits that a thread asks for at once
+constexpr int kVector = 4;    // of rope.cuh: 96 threads turn and copy 4 queries, key and value of width 128
 static_assert(GP_PAGE_TOKENS % kWarpKeys == 0, "a warp's keys lie in one page");
 
 /** A sequence of one row: it sees `length` keys, its own the last; 0: it is passed over. */
@@ -54,6 +56,25 @@ struct Decode {
     float *sums;  // [splits, kv_heads·group, head_dim]
     float *marks; // [splits, kv_heads·group, 2]: largest, total
     uint16_t *y;
+};
+
+/** Two columns of some splits, to be divided by `total`; powers are of 2. */
+struct Merged {
+    float largest, total, sum0, sum1;
+    __device__ __forceinline__ void rescale(float newest) {
+        const float change = exp2_fast(largest - newest);
+        largest = newest;
+        total *= change;
+        sum0 *= change;
+        sum1 *= change;
+    }
+    /** Others, of no larger `largest`. */
+    __device__ __forceinline__ void add(const Merged &other) {
+        const float change = exp2_fast(other.largest - largest);
+        total = fmaf(other.total, change, total);
+        sum0 = fmaf(other.sum0, change, sum0);
+        sum1 = fmaf(other.sum1, change, sum1);
+    }
 };
 
 /** By all threads from the same few bytes: one request a warp. */
@@ -161,30 +182,53 @@ __global__ __launch_bounds__(32 * kWarps) void attend_split(const __grid_constan
     }
 }
 
-/** Query heads in x, sequences in y; a thread has two columns. */
+/** Query heads in x, sequences in y. A thread has two columns of every fourth split, eight of them at a time:
+ * all that 4,096 positions leave is asked for at once. Groups of threads are added in their order. */
 __global__ __launch_bounds__(kMergeThreads) void merge_splits(const __grid_constant__ Decode a) {
+    let_next_begin();
     const Step step = step_of(a, blockIdx.y);
     const int head = static_cast<int>(blockIdx.x), heads = a.cache.kv_heads * a.group, dim = a.cache.head_dim;
-    const int column = 2 * static_cast<int>(threadIdx.x), splits = (step.length + kSplit - 1) / kSplit;
-    let_next_begin();
+    const int group = static_cast<int>(threadIdx.x) / kMergePairs, pair = threadIdx.x % kMergePairs;
+    const int splits = (step.length + kSplit - 1) / kSplit;
     await_earlier();
-    if (column >= dim || splits == 0) return;
+    if (splits == 0) return;
+    const bool inside = 2 * pair < dim;
     const int64_t first = static_cast<int64_t>(blockIdx.y) * a.splits * heads + head;
-    const float *marks = a.marks + first * 2, *sums = a.sums + first * dim + column;
-    float largest = -INFINITY, total = 0, sum0 = 0, sum1 = 0;
-#pragma unroll 4
-    for (int64_t split = 0; split < splits; split++) largest = fmaxf(largest, marks[split * heads * 2]);
-#pragma unroll 4
-    for (int64_t split = 0; split < splits; split++) {
-        float2 mark = *reinterpret_cast<const float2 *>(marks + split * heads * 2);
-        float2 sum = *reinterpret_cast<const float2 *>(sums + split * heads * dim);
-        float change = exp2_fast(mark.x - largest);
-        total = fmaf(mark.y, change, total);
-        sum0 = fmaf(sum.x, change, sum0);
-        sum1 = fmaf(sum.y, change, sum1);
+    const float *marks = a.marks + first * 2, *sums = a.sums + first * dim + 2 * pair;
+    Merged own = {-INFINITY, 0, 0, 0};
+    for (int begin = group; begin < splits; begin += kMergeGroups * kMergeHeld) {
+        float2 mark[kMergeHeld], sum[kMergeHeld];
+#pragma unroll
+        for (int i = 0; i < kMergeHeld; i++) {
+            const int64_t split = begin + i * kMergeGroups;
+            mark[i] = make_float2(-INFINITY, 0);
+            sum[i] = make_float2(0, 0);
+            if (split >= splits) continue;
+            mark[i] = *reinterpret_cast<const float2 *>(marks + split * heads * 2);
+            if (inside) sum[i] = *reinterpret_cast<const float2 *>(sums + split * heads * dim);
+        }
+        float largest = own.largest;
+#pragma unroll
+        for (int i = 0; i < kMergeHeld; i++) largest = fmaxf(largest, mark[i].x);
+        own.rescale(largest);
+#pragma unroll
+        for (int i = 0; i < kMergeHeld; i++) own.add({mark[i].x, mark[i].y, sum[i].x, sum[i].y});
     }
-    uint16_t *y = a.y + (static_cast<int64_t>(step.row) * heads + head) * dim + column;
-    *reinterpret_cast<uint32_t *>(y) = shared_out(sum0, sum1, 1.0f / total);
+    auto *parts = shared_memory<float4>(); // [groups, pairs]: largest, total, two sums
+    parts[threadIdx.x] = make_float4(own.largest, own.total, own.sum0, own.sum1);
+    __syncthreads();
+    if (group > 0 || !inside) return;
+    float largest = own.largest;
+#pragma unroll
+    for (int i = 1; i < kMergeGroups; i++) largest = fmaxf(largest, parts[i * kMergePairs + pair].x);
+    own.rescale(largest);
+#pragma unroll
+    for (int i = 1; i < kMergeGroups; i++) {
+        const float4 part = parts[i * kMergePairs + pair];
+        own.add({part.x, part.y, part.z, part.w});
+    }
+    uint16_t *y = a.y + (static_cast<int64_t>(step.row) * heads + head) * dim + 2 * pair;
+    *reinterpret_cast<uint32_t *>(y) = shared_out(own.sum0, own.sum1, 1.0f / own.total);
 }
 
 /** `count` sequences, whose splits the workspace holds. */
@@ -201,7 +245,7 @@ void run(gp_backend *backend, const Decode &a, int count) {
         GP_RUN_EARLY(backend, (attend_split<kWidth>), grid, 32 * kWarps, kBytes, a);
     });
     dim3 merge_grid(static_cast<unsigned>(a.cache.kv_heads * a.group), static_cast<unsigned>(count));
-    GP_RUN_EARLY(backend, merge_splits, merge_grid, kMergeThreads, 0, a);
+    GP_RUN_EARLY(backend, merge_splits, merge_grid, kMergeThreads, kMergeThreads * sizeof(float4), a);
 }
 
 } // namespace
