@@ -11,7 +11,8 @@
  * Bytes: W once for every 8 rows, 2·columns·depth, and through L2 x for each block, 2·rows·depth: at 8 rows
  * half as much as W. In flight, all the time: 4 loads of 16 bytes a thread and factor, 256 threads, two
  * blocks a processor: 32 KB or more, which covers the ~25 KB that 4.3 TB/s over 132 processors at 750 ns
- * need.
+ * need. Launched early, a block asks for its warps' first pieces and kAhead more, in L2, before it waits for
+ * x: 16 KB and 32 KB, three blocks a processor.
  */
 #include "kernels/cuda/epilogue.cuh"
 
