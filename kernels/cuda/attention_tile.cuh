@@ -416,5 +416,6 @@ __host__ __device__ constexpr int many_warps(int width) {
  * made. Which kernel serves a row is a matter of its own shape. */
 bool attention_hopper(gp_backend *backend, const gp_attention *attention);
 bool paged_attention_hopper(gp_backend *backend, const gp_paged_attention *attention);
+bool window_attention_hopper(gp_backend *backend, const gp_window_attention *attention);
 
 } // namespace gp_cuda

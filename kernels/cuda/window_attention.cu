@@ -8,9 +8,11 @@
  *
  * Costs at head width 72, of the encoder's 1024² input: 4·queries·keys·72 operations a window and head (80/72
  * of that for mma); qkv read once where a window has at most 128 queries. Windows of 8² on 256² (2 heads): 57
- * MB and 19 MB out, 2.4 Gflop: 37 µs of an A100's memory, 16 of an H200's. 4² on 128² (4 heads): 38 MB, 18 µs
- * and 8. 16² on 64² (8 heads): 19 MB, 9 µs and 4; 2.4 Gflop. All 4096 keys (8 heads): 39 Gflop, 124 µs of an
- * A100's 312 Tflop/s, and 134 M of 2^x, 55 µs at 16 a cycle and SM.
+ * MB and 19 MB out, 2.4 Gflop: 37 µs of an A100's memory, 18 of an H200's. 4² on 128² (4 heads): 38 MB, 18 µs
+ * and 9. Both have 32 and 8 operations a byte, where an H200's products want 184: bytes are what they cost,
+ * and mma.sync is fast enough. 16² on 64² (8 heads): 19 MB, 9 µs of an A100; 2.4 Gflop. All 4096 keys (8
+ * heads): 39 Gflop, 124 µs of an A100's 312 Tflop/s, and 134 M of 2^x, 55 µs at 16 a cycle and SM. On Hopper
+ * these two are window_attention_hopper.cu's.
  */
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/device.h"
@@ -131,6 +133,7 @@ void run(gp_backend *backend, Windows a, int windows) {
 } // namespace
 
 void window_attention(gp_backend *backend, const gp_window_attention *attention) {
+    if (of(backend).hopper && window_attention_hopper(backend, attention)) return;
     Windows a = {};
     a.qkv = bits_of(attention->qkv);
     a.padding = attention->padding;

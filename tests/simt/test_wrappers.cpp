@@ -189,22 +189,24 @@ static void expect_shuffles(Case &test) {
     }
 }
 
-/** Row r of a box is 128 bytes, its 16-byte chunk c at place c ^ (r mod 8); outside the matrix there are
- * zeros. What lies between its columns and its stride is outside too. */
+/** Row r of a box is 128 bytes, its 16-byte chunk c at place c ^ (r mod 8); of a narrow one 32, at c ^ (r/4
+ * mod 2); outside the matrix there are zeros. What lies between its columns and its stride is outside too. */
 static void expect_boxes(Case &test) {
     test.in = random_bytes(kMatrixRows * kMatrixStride * 2);
-    bool planes = test.which == kPlanes;
+    bool narrow = test.which == kNarrowPlanes, planes = narrow || test.which == kPlanes;
+    int columns = narrow ? 16 : 64;
     int rows = planes ? kPlaneRows : kMatrixRows;
     for (int box = 0; box < kBoxCount; box++)
         for (int r = 0; r < kBoxRows; r++)
-            for (int c = 0; c < 64; c++) {
+            for (int c = 0; c < columns; c++) {
                 int row = kBoxAt[box][1] + r, column = kBoxAt[box][0] + c;
                 int plane = planes ? plane_of(box) : 0;
                 bool inside = row >= 0 && row < rows && column >= 0 && column < kMatrixColumns &&
                               plane >= 0 && (plane < kPlaneCount || !planes);
                 size_t index = (size_t)(plane * kPlaneStride + row * kMatrixStride + column);
                 uint16_t value = inside ? at<uint16_t>(test.in, index) : (uint16_t)0;
-                put(test.want, (size_t)(box * kBoxBytes / 2 + r * 64 + (c / 8 ^ r % 8) * 8 + c % 8), value);
+                int chunk = c / 8 ^ (narrow ? r / 4 % 2 : r % 8);
+                put(test.want, (size_t)((box * kBoxRows + r) * columns + chunk * 8 + c % 8), value);
             }
 }
 
@@ -293,6 +295,7 @@ static Case cases[] = {
     {"shuffles", kShuffles, 0, false, {}, {}, {}},
     {"mbarrier, tensor_load", kBoxes, 0, false, {}, {}, {}},
     {"tensor_load from planes", kPlanes, 0, false, {}, {}, {}},
+    {"tensor_load of narrow boxes", kNarrowPlanes, 0, false, {}, {}, {}},
     {"product_n64", kN64, 64, false, {}, {}, {}},
     {"product_n64 along N", kN64AlongN, 64, true, {}, {}, {}},
     {"product_n128", kN128, 128, false, {}, {}, {}},
@@ -303,13 +306,17 @@ static Case cases[] = {
     {"product_n256 along N", kN256AlongN, 256, true, {}, {}, {}},
     {"product_n64, A in registers", kN64Registers, 64, false, {}, {}, {}},
     {"product_n64 along N, A in registers", kN64RegistersAlongN, 64, true, {}, {}, {}},
+    {"product_n72, A in registers", kN72Registers, 72, false, {}, {}, {}},
+    {"product_n72 along N, A in registers", kN72RegistersAlongN, 72, true, {}, {}, {}},
     {"product_n128, A in registers", kN128Registers, 128, false, {}, {}, {}},
     {"product_n128 along N, A in registers", kN128RegistersAlongN, 128, true, {}, {}, {}},
+    {"product_n128 of a narrow B", kN128Narrow, 128, false, {}, {}, {}},
 };
 
 static void (*const expectations[])(Case &) = {
-    expect_tiles,  expect_tiles,    expect_multiply, expect_pack,     expect_exp2,  expect_reciprocal,
-    expect_copies, expect_barriers, expect_once,     expect_shuffles, expect_boxes, expect_boxes};
+    expect_tiles,      expect_tiles,  expect_multiply, expect_pack, expect_exp2,
+    expect_reciprocal, expect_copies, expect_barriers, expect_once, expect_shuffles,
+    expect_boxes,      expect_boxes,  expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");
