@@ -128,6 +128,31 @@ static void expect_pack(Case &test) {
     for (unsigned i = 0; i < kValues; i++) put(test.want, i, nearest_bf16(at<float>(test.in, i)));
 }
 
+/** max: a NaN yields to a number, two give 0x7FFF; +0 is above −0: as integers that are made to rise with the
+ * values. */
+static void expect_larger(Case &test) {
+    const uint16_t special[] = {0, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 1, 0x8001, 0x3F80, 0xBF80};
+    test.in = random_bytes(kValues * 4);
+    unsigned i = 0;
+    for (uint16_t first : special)
+        for (uint16_t second : special) {
+            put(test.in, 4 * i, first), put(test.in, 4 * i + 2, second);
+            put(test.in, 4 * i + 1, second), put(test.in, 4 * i + 3, first);
+            i++;
+        }
+    auto rank = [](uint16_t bits) {
+        if ((bits & 0x7FFF) > 0x7F80) return -0x10000; // NaN
+        return bits & 0x8000 ? -(int)(bits & 0x7FFF) - 1 : (int)bits;
+    };
+    for (unsigned word = 0; word < kValues / 2; word++)
+        for (unsigned half = 0; half < 2; half++) {
+            uint16_t a = at<uint16_t>(test.in, 4 * word + half),
+                     b = at<uint16_t>(test.in, 4 * word + 2 + half);
+            uint16_t want = rank(a) > rank(b) ? a : b;
+            put(test.want, 2 * word + half, rank(want) == -0x10000 ? (uint16_t)0x7FFF : want);
+        }
+}
+
 static void expect_exp2(Case &test) {
     const float special[] = {0,   -0.0f, 1,    -1,   -INFINITY, INFINITY,  127,
                              128, 200,   -126, -127, -150,      0x1p-140f, -0x1p-140f};
@@ -287,6 +312,7 @@ static Case cases[] = {
     {"load_tiles_transposed", kTilesTransposed, 0, false, {}, {}, {}},
     {"multiply", kMultiply, 0, false, {}, {}, {}},
     {"pack_bf16", kPack, 0, false, {}, {}, {}},
+    {"larger_bf16", kLarger, 0, false, {}, {}, {}},
     {"exp2_fast", kExp2, 0, false, {}, {}, {}},
     {"reciprocal_fast", kReciprocal, 0, false, {}, {}, {}},
     {"copy_async", kCopyAsync, 0, false, {}, {}, {}},
@@ -314,9 +340,9 @@ static Case cases[] = {
 };
 
 static void (*const expectations[])(Case &) = {
-    expect_tiles,      expect_tiles,  expect_multiply, expect_pack, expect_exp2,
-    expect_reciprocal, expect_copies, expect_barriers, expect_once, expect_shuffles,
-    expect_boxes,      expect_boxes,  expect_boxes};
+    expect_tiles,    expect_tiles,      expect_multiply, expect_pack,     expect_larger,
+    expect_exp2,     expect_reciprocal, expect_copies,   expect_barriers, expect_once,
+    expect_shuffles, expect_boxes,      expect_boxes,    expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");

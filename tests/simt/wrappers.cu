@@ -52,6 +52,11 @@ static __global__ void pack(const float *in, uint32_t *out) {
         out[i] = pack_bf16(in[2 * i], in[2 * i + 1]);
 }
 
+static __global__ void larger(const uint32_t *in, uint32_t *out) {
+    for (unsigned i = threadIdx.x; i < kValues / 2; i += blockDim.x)
+        out[i] = larger_bf16(in[2 * i], in[2 * i + 1]);
+}
+
 static __global__ void exponentials(const float *in, float *out) {
     for (unsigned i = threadIdx.x; i < kValues; i += blockDim.x) out[i] = exp2_fast(in[i]);
 }
@@ -242,6 +247,8 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return GP_LAUNCH(one_product, 1, 32, 0, nullptr)(words, out_floats), true;
     case kPack:
         return GP_LAUNCH(pack, 1, 256, 0, nullptr)(floats, out_words), true;
+    case kLarger:
+        return GP_LAUNCH(larger, 1, 256, 0, nullptr)(words, out_words), true;
     case kExp2:
         return GP_LAUNCH(exponentials, 1, 256, 0, nullptr)(floats, out_floats), true;
     case kReciprocal:

@@ -12,6 +12,7 @@ enum Wrapper {
     kTilesTransposed,
     kMultiply,
     kPack,
+    kLarger,
     kExp2,
     kReciprocal,
     kCopyAsync,
