@@ -26,9 +26,10 @@ namespace gp_cuda {
 
 namespace {
 
-/** Blocks of a processor that registers have to leave room for. */
-__host__ __device__ constexpr int least_blocks(int width, int tiles, int warps) {
-    if (warps == 1) return width <= 80 ? 16 : 8;
+/** Blocks of a processor that registers have to leave room for; of one warp and more than 16 keys shared
+ * memory has no room for more than eight. */
+__host__ __device__ constexpr int least_blocks(int width, int tiles, int warps, int keys) {
+    if (warps == 1) return width <= 80 && keys <= 16 ? 16 : 8;
     return warps == 4 && tiles == 1 && width <= 80 ? 3 : warps == 4 ? 2 : 1;
 }
 
@@ -78,8 +79,8 @@ __device__ __forceinline__ void load_query_tile(Queries<kWidth, kTiles> &q, cons
 
 template <int kWidth, int kTiles, int kWarps, int kKeys>
 __global__ __launch_bounds__(32 * kWarps,
-                             least_blocks(kWidth, kTiles,
-                                          kWarps)) void attend_windows(const __grid_constant__ Windows a) {
+                             least_blocks(kWidth, kTiles, kWarps,
+                                          kKeys)) void attend_windows(const __grid_constant__ Windows a) {
     constexpr int kThreads = 32 * kWarps, kChunks = kWidth / 8, kCopies = kKeys * kChunks;
     const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
     const int chunk = block % a.chunks, head = block / a.chunks % a.heads,
