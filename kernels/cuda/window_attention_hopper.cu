@@ -1,7 +1,8 @@
 /**
  * Hiera's attention on Hopper: head dim 72, the whole map or windows of 16² and more that fill it, queries as
  * they are. Everything else is window_attention.cu's: pooled queries are 64 a window of 16² at most, and
- * windows of 8² and 4² have 4 to 16 times as many bytes an operation, which is what limits them.
+ * windows of 8² and 4² have 4 and 16 times as many bytes an operation, which are what limits them
+ * (window_attention.cu).
  *
  * A unit is 128 queries of one head and window; a block, one a processor, takes units in turn, while its
  * copying thread is ahead by what the ring holds (attention_boxes.cuh). Keys are blocks of 128 positions:
@@ -142,6 +143,8 @@ bool window_attention_hopper(gp_backend *backend, const gp_window_attention *att
     a.factor = attention->scale * kLog2e;
     a.y = bits_of(attention->y);
     const uint64_t planes = 3 * static_cast<uint64_t>(a.heads);
+    /* Planes lie inside rows: NVIDIA's manual shows strides that rise and does not say that they must. Where
+     * a driver refuses, window_attention.cu serves. */
     WindowMaps maps = {};
     auto encode = [&](tensor_map *map, bool narrow) {
         return encode_planes(map, a.qkv, planes, static_cast<uint64_t>(height) * static_cast<uint64_t>(width),
