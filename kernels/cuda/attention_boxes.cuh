@@ -3,11 +3,11 @@
  * over it by wgmma.
  *
  * A block of three warpgroups, one a processor. One thread of the first copies the keys and values of a block
- * (128 keys of width 64, 64 of width 128: 32 KB a stage, four stages); the two others have 64 query rows
- * each, queries in registers. A warpgroup issues the scores of the next block and the values of this one
- * together, and weighs the next block's keys while this one's values are still being added (FlashAttention-3,
- * arXiv 2407.08608, without its turns between warpgroups), so that exponentials hide behind products of this
- * warpgroup and of the other.
+ * (128 keys of width 64, 64 of width 128: 32 KB a stage, four stages; 128 of width 72: 52 KB); the two others
+ * have 64 query rows each, queries in registers. A warpgroup issues the scores of the next block and the
+ * values of this one together, and weighs the next block's keys while this one's values are still being added
+ * (FlashAttention-3, arXiv 2407.08608, without its turns between warpgroups), so that exponentials hide
+ * behind products of this warpgroup and of the other.
  *
  * The arithmetic, its order and what a row may meet are attention_tile.cuh's. The first product of a block of
  * scores does not add; the order inside a product is the tensor core's, the same for every row.
@@ -16,7 +16,8 @@
  * 4·64·kKeys·kWidth operations = 512 cycles for either width; 64·kKeys exponentials at 16 a cycle = 512
  * cycles at width 64, 256 at width 128. Shared memory: each product of 16 of depth reads its 16 · (keys or
  * width) · 2 bytes once, 64 bytes a cycle of 128. Registers of a thread: scores kKeys/2, sums kWidth/2,
- * weights kKeys/4, queries kWidth/4: 144 of 232 at either width.
+ * weights kKeys/4, queries kWidth/4: 144 of 232 at either width. Width 72 is window_attention_hopper.cu's:
+ * 152 registers, and costs of its own.
  */
 #pragma once
 
@@ -34,18 +35,26 @@ constexpr int kBoxThreads = 384, kBoxConsumers = 256; // all, and those that mul
 constexpr int kRingStages = 4;
 constexpr int kCopyingRegisters = 40, kAttendingRegisters = 232; // 128·40 + 256·232 ≤ 65,536
 
-/** Stages of keys and values in shared memory, then the barriers. A box is [kKeys, 64], 128 bytes a row,
- * swizzled; a stage has the keys' boxes, then the values'. */
+/**
+ * Stages of keys and values in shared memory, then the barriers. A box is [kKeys, 64], 128 bytes a row,
+ * swizzled; a stage has the keys' boxes, then the values'. Where the width is no multiple of 64, zeros follow
+ * what the last boxes have: the keys' is narrow, [kKeys, 16], 32 bytes a row, all that products take of it;
+ * the values' is a whole one, since one product goes over both.
+ */
 template <int kWidth> struct KeyRing {
-    static constexpr int kKeys = 128 * 64 / kWidth;
-    static constexpr int kBoxes = kWidth / 64, kBoxBytes = kKeys * 128, kHalf = kBoxes * kBoxBytes;
-    static constexpr int kBytes = kRingStages * (2 * kHalf + 2 * static_cast<int>(sizeof(mbarrier)));
+    static constexpr int kKeys = kWidth <= 72 ? 128 : 64;
+    static constexpr int kBoxes = (kWidth + 63) / 64, kBoxBytes = kKeys * 128; // kBoxes: of values
+    static constexpr int kWideBoxes = kWidth / 64, kNarrowBytes = kWidth % 64 > 0 ? kKeys * 32 : 0; // keys
+    static_assert(kWidth % 64 <= 16, "a narrow box");
+    static constexpr int kKeyBytes = kWideBoxes * kBoxBytes + kNarrowBytes;
+    static constexpr int kStageBytes = kKeyBytes + kBoxes * kBoxBytes;
+    static constexpr int kBytes = kRingStages * (kStageBytes + 2 * static_cast<int>(sizeof(mbarrier)));
     unsigned char *room;
 
-    __device__ __forceinline__ unsigned char *keys(int slot) const { return room + slot * 2 * kHalf; }
-    __device__ __forceinline__ unsigned char *values(int slot) const { return keys(slot) + kHalf; }
+    __device__ __forceinline__ unsigned char *keys(int slot) const { return room + slot * kStageBytes; }
+    __device__ __forceinline__ unsigned char *values(int slot) const { return keys(slot) + kKeyBytes; }
     __device__ __forceinline__ mbarrier *full(int slot) const {
-        return reinterpret_cast<mbarrier *>(room + kRingStages * 2 * kHalf) + slot;
+        return reinterpret_cast<mbarrier *>(room + kRingStages * kStageBytes) + slot;
     }
     __device__ __forceinline__ mbarrier *empty(int slot) const { return full(slot) + kRingStages; }
 
@@ -75,13 +84,14 @@ struct RingPlace {
     }
 };
 
-/** The copying thread: load(block, keys, values, barrier) issues copies of a whole stage. */
+/** The copying thread, from `place` on, {0, 1} at first, when it finds every stage empty: load(block, keys,
+ * values, barrier) issues copies of a whole stage. */
 template <int kWidth, class Load>
-__device__ __forceinline__ void fill_ring(const KeyRing<kWidth> &ring, int blocks, Load load) {
-    RingPlace place = {0, 1}; // the first pass finds every stage empty
+__device__ __forceinline__ void fill_ring(const KeyRing<kWidth> &ring, RingPlace &place, int blocks,
+                                          Load load) {
     for (int block = 0; block < blocks; block++, place.advance()) {
         mbarrier_wait(ring.empty(place.slot), place.phase);
-        mbarrier_arrive_expect(ring.full(place.slot), 2 * KeyRing<kWidth>::kHalf);
+        mbarrier_arrive_expect(ring.full(place.slot), KeyRing<kWidth>::kStageBytes);
         load(block, ring.keys(place.slot), ring.values(place.slot), ring.full(place.slot));
     }
 }
@@ -91,14 +101,18 @@ template <int n> __device__ __forceinline__ float (&flat(float (&parts)[1][n][4]
     return reinterpret_cast<float(&)[4 * n]>(parts);
 }
 
+/** Query rows, with zeros up to a multiple of a product's depth. */
+template <int kWidth> using RingQueries = Queries<(kWidth + 15) / 16 * 16, 1>;
+
 /** Issues scores = q · keysᵀ. */
 template <int kWidth>
-__device__ __forceinline__ void issue_scores(const Queries<kWidth, 1> &q, const unsigned char *keys,
+__device__ __forceinline__ void issue_scores(const RingQueries<kWidth> &q, const unsigned char *keys,
                                              Weights<KeyRing<kWidth>::kKeys, 1> &scores) {
 #pragma unroll
-    for (int step = 0; step < kWidth / 16; step++) {
-        uint64_t b =
-            operand_descriptor(keys + step / 4 * KeyRing<kWidth>::kBoxBytes + step % 4 * 32, 0, 1024);
+    for (int step = 0; step < (kWidth + 15) / 16; step++) {
+        const unsigned char *box = keys + step / 4 * KeyRing<kWidth>::kBoxBytes;
+        const bool narrow = step / 4 >= KeyRing<kWidth>::kWideBoxes;
+        uint64_t b = narrow ? narrow_descriptor(box, 256) : operand_descriptor(box + step % 4 * 32, 0, 1024);
         if constexpr (KeyRing<kWidth>::kKeys == 64)
             product_n64<false>(flat(scores.parts), q.parts[0][step], b, step > 0);
         else
@@ -115,19 +129,21 @@ __device__ __forceinline__ void issue_values(const uint32_t (&weights)[KeyRing<k
         uint64_t b = operand_descriptor(values + step * 16 * 128, KeyRing<kWidth>::kBoxBytes, 1024);
         if constexpr (kWidth == 64)
             product_n64<true>(flat(rows.sums), weights[step], b, true);
+        else if constexpr (kWidth == 72)
+            product_n72<true>(flat(rows.sums), weights[step], b, true);
         else
             product_n128<true>(flat(rows.sums), weights[step], b, true);
     }
 }
 
 /**
- * A warpgroup's way over all blocks. settle(block, values) is called when a block has come; masked(block)
- * asks whether it has keys that some row does not see, limit(block, half) how many of it a row of the lane
- * sees. rows are closed at the end.
+ * A warpgroup's way over all blocks, from `here` on, {0, 0} at first, which it leaves behind them.
+ * settle(block, values) is called when a block has come; masked(block) asks whether it has keys that some row
+ * does not see, limit(block, half) how many of it a row of the lane sees. rows are closed at the end.
  */
 template <int kWidth, class Settle, class Masked, class Limit>
-__device__ __forceinline__ void attend_ring(const KeyRing<kWidth> &ring, int blocks,
-                                            const Queries<kWidth, 1> &q, float factor, Settle settle,
+__device__ __forceinline__ void attend_ring(const KeyRing<kWidth> &ring, RingPlace &here, int blocks,
+                                            const RingQueries<kWidth> &q, float factor, Settle settle,
                                             Masked masked, Limit limit, Rows<kWidth, 1> &rows) {
     constexpr int kKeys = KeyRing<kWidth>::kKeys;
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -143,11 +159,10 @@ __device__ __forceinline__ void attend_ring(const KeyRing<kWidth> &ring, int blo
 #pragma unroll
         for (int step = 0; step < kKeys / 16; step++) pack_weights(scores, 0, step, weights[step]);
     };
-    RingPlace here = {0, 0};
-    mbarrier_wait(ring.full(0), 0);
-    settle(0, ring.values(0));
+    mbarrier_wait(ring.full(here.slot), here.phase);
+    settle(0, ring.values(here.slot));
     products_fence();
-    issue_scores(q, ring.keys(0), scores);
+    issue_scores<kWidth>(q, ring.keys(here.slot), scores);
     products_commit();
     products_wait<0>();
     weigh(0);
@@ -158,7 +173,7 @@ __device__ __forceinline__ void attend_ring(const KeyRing<kWidth> &ring, int blo
         mbarrier_wait(ring.full(next.slot), next.phase);
         settle(block, ring.values(next.slot));
         products_fence();
-        issue_scores(q, ring.keys(next.slot), scores);
+        issue_scores<kWidth>(q, ring.keys(next.slot), scores);
         products_commit();
         issue_values(weights, ring.values(here.slot), rows);
         products_commit();
@@ -177,6 +192,8 @@ __device__ __forceinline__ void attend_ring(const KeyRing<kWidth> &ring, int blo
     products_commit();
     products_wait<0>();
     products_hold(flat(rows.sums));
+    if (lane == 0) mbarrier_arrive(ring.empty(here.slot));
+    here.advance();
     close_rows(rows);
 }
 

@@ -43,13 +43,15 @@ __global__ __launch_bounds__(kBoxThreads, 1) void attend_boxes(const __grid_cons
     if (thread < 128) {
         give_registers<kCopyingRegisters>();
         if (thread > 0) return;
-        fill_ring(ring, blocks, [&](int at, unsigned char *keys, unsigned char *values, mbarrier *full) {
-            for (int box = 0; box < Ring::kBoxes; box++) {
-                int column = head * kWidth + 64 * box, row = at * Ring::kKeys;
-                tensor_load(&maps.k, keys + box * Ring::kBoxBytes, column, row, sequence, full);
-                tensor_load(&maps.v, values + box * Ring::kBoxBytes, column, row, sequence, full);
-            }
-        });
+        RingPlace place = {0, 1};
+        fill_ring(ring, place, blocks,
+                  [&](int at, unsigned char *keys, unsigned char *values, mbarrier *full) {
+                      for (int box = 0; box < Ring::kBoxes; box++) {
+                          int column = head * kWidth + 64 * box, row = at * Ring::kKeys;
+                          tensor_load(&maps.k, keys + box * Ring::kBoxBytes, column, row, sequence, full);
+                          tensor_load(&maps.v, values + box * Ring::kBoxBytes, column, row, sequence, full);
+                      }
+                  });
     } else {
         take_registers<kAttendingRegisters>();
         const int first = chunk * kBoxRows + attending_row(); // of the warp's queries
@@ -62,8 +64,9 @@ __global__ __launch_bounds__(kBoxThreads, 1) void attend_boxes(const __grid_cons
         });
         Rows<kWidth, 1> rows;
         rows.start();
+        RingPlace place = {0, 0};
         attend_ring(
-            ring, blocks, queries, a.factor, [](int, unsigned char *) {},
+            ring, place, blocks, queries, a.factor, [](int, unsigned char *) {},
             [&](int at) { return a.keys - at * Ring::kKeys < Ring::kKeys; },
             [&](int at, int) { return a.keys - at * Ring::kKeys; }, rows);
         store_rows(rows, kWidth, [&](int tile, int half) -> uint16_t * {

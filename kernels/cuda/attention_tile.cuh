@@ -255,16 +255,21 @@ __device__ __forceinline__ void attend_keys(const Queries<kWidth, kTiles> &q, co
     add_values(weights, values, rows);
 }
 
+/** Issues this thread's copies of the first block. */
+template <int kWidth, int kKeys, class Load>
+__device__ __forceinline__ void start_blocks(uint16_t *tiles, Load load) {
+    load(0, tiles, tiles + tile_size(kWidth, kKeys));
+    copy_commit();
+}
+
 /**
  * All blocks, one after the other, the next one's copies under way meanwhile: load(block, keys, values)
  * issues this thread's copies to the tiles there, attend(block, keys, values) takes the block that has come.
- * `tiles` has two stages of two tiles (one stage where there is one block).
+ * `tiles` has two stages of two tiles (one stage where there is one block). The first block has been started.
  */
 template <int kWidth, int kKeys, class Load, class Attend>
-__device__ __forceinline__ void over_blocks(int blocks, uint16_t *tiles, Load load, Attend attend) {
+__device__ __forceinline__ void finish_blocks(int blocks, uint16_t *tiles, Load load, Attend attend) {
     constexpr int kTile = tile_size(kWidth, kKeys);
-    load(0, tiles, tiles + kTile);
-    copy_commit();
     for (int block = 0; block < blocks; block++) {
         uint16_t *here = tiles + block % 2 * 2 * kTile, *there = tiles + (block + 1) % 2 * 2 * kTile;
         copy_wait<0>();
@@ -274,6 +279,13 @@ __device__ __forceinline__ void over_blocks(int blocks, uint16_t *tiles, Load lo
         attend(block, here, here + kTile);
     }
     copy_wait<0>();
+}
+
+/** Both. */
+template <int kWidth, int kKeys, class Load, class Attend>
+__device__ __forceinline__ void over_blocks(int blocks, uint16_t *tiles, Load load, Attend attend) {
+    start_blocks<kWidth, kKeys>(tiles, load);
+    finish_blocks<kWidth, kKeys>(blocks, tiles, load, attend);
 }
 
 /** Bytes of those stages. */
@@ -416,5 +428,6 @@ __host__ __device__ constexpr int many_warps(int width) {
  * made. Which kernel serves a row is a matter of its own shape. */
 bool attention_hopper(gp_backend *backend, const gp_attention *attention);
 bool paged_attention_hopper(gp_backend *backend, const gp_paged_attention *attention);
+bool window_attention_hopper(gp_backend *backend, const gp_window_attention *attention);
 
 } // namespace gp_cuda

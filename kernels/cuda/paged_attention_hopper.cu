@@ -68,18 +68,21 @@ __global__ __launch_bounds__(kBoxThreads,
         give_registers<kCopyingRegisters>();
         if (thread > 0) return;
         const int last = (written - 1) / GP_PAGE_TOKENS;
-        fill_ring(ring, blocks, [&](int at, unsigned char *keys, unsigned char *values, mbarrier *full) {
-            for (int i = 0; i < kPages; i++) {
-                /* A stage is filled whole: where the sequence has no page any more, its last one comes again.
-                 */
-                int plane = sequence.pages[min(at * kPages + i, last)] * a.kv_heads + head;
-                int offset = i * GP_PAGE_TOKENS * 128;
-                for (int box = 0; box < Ring::kBoxes; box++, offset += Ring::kBoxBytes) {
-                    tensor_load(&pages, keys + offset, 64 * box, 0, plane, full);
-                    tensor_load(&pages, values + offset, 64 * box, GP_PAGE_TOKENS, plane, full);
-                }
-            }
-        });
+        RingPlace place = {0, 1};
+        fill_ring(ring, place, blocks,
+                  [&](int at, unsigned char *keys, unsigned char *values, mbarrier *full) {
+                      for (int i = 0; i < kPages; i++) {
+                          /* A stage is filled whole: where the sequence has no page any more, its last one
+                           * comes again.
+                           */
+                          int plane = sequence.pages[min(at * kPages + i, last)] * a.kv_heads + head;
+                          int offset = i * GP_PAGE_TOKENS * 128;
+                          for (int box = 0; box < Ring::kBoxes; box++, offset += Ring::kBoxBytes) {
+                              tensor_load(&pages, keys + offset, 64 * box, 0, plane, full);
+                              tensor_load(&pages, values + offset, 64 * box, GP_PAGE_TOKENS, plane, full);
+                          }
+                      }
+                  });
     } else {
         take_registers<kAttendingRegisters>();
         const int first = block_first + attending_row(); // of the warp's rows
@@ -98,8 +101,9 @@ __global__ __launch_bounds__(kBoxThreads,
         });
         Rows<kWidth, 1> rows;
         rows.start();
+        RingPlace place = {0, 0};
         attend_ring(
-            ring, blocks, queries, a.factor,
+            ring, place, blocks, queries, a.factor,
             [&](int at, unsigned char *values) {
                 int here = written - at * Ring::kKeys;
                 if (here < Ring::kKeys) clear_values<kWidth>(values, here);

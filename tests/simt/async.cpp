@@ -114,8 +114,7 @@ void mbarrier_wait(void *barrier, unsigned parity, Place place) {
 
 /* ---- tensor copies ---- */
 
-constexpr unsigned kSwizzleRow =
-    128; // bytes of a box's row at most; chunks of 16 are permuted in groups of 8 rows
+constexpr unsigned kWideRow = 128, kNarrowRow = 32; // bytes of a box's row; its swizzle is of as many
 
 struct Landing {
     TensorMap map;
@@ -125,9 +124,9 @@ struct Landing {
 };
 static std::vector<Landing> pending;
 
-/** Bytes [16-byte chunks of rows] as 128-byte swizzle lays them: address bits 4–6 ^= bits 7–9. */
-static unsigned swizzled(unsigned address) {
-    return address ^ ((address >> 7 & 7) << 4);
+/** Bytes as a swizzle of `row` bytes lays them: address bits 4–6 ^= bits 7–9, or bit 4 ^= bit 7. */
+static unsigned swizzled(unsigned address, unsigned row) {
+    return address ^ ((address >> 7 & (row / 16 - 1)) << 4);
 }
 
 void tensor_load(const TensorMap *map, void *target, int column, int row, int plane, void *barrier,
@@ -135,9 +134,10 @@ void tensor_load(const TensorMap *map, void *target, int column, int row, int pl
     size_t bytes = (size_t)map->box_rows * map->box_columns * 2;
     if (map->magic != 0x7E4504A9) fail("tensor copy at %s:%d: no tensor map", place.file, place.line);
     uint32_t address = shared_address(target, bytes, place);
-    if (address % 1024 != 0)
-        fail("tensor copy at %s:%d: offset %u is misaligned: 128-byte swizzle repeats every 1024", place.file,
-             place.line, address - kSharedBase);
+    const unsigned row_bytes = map->box_columns * 2;
+    if (address % (8 * row_bytes) != 0)
+        fail("tensor copy at %s:%d: offset %u is misaligned: %u-byte swizzle repeats every %u", place.file,
+             place.line, address - kSharedBase, row_bytes, 8 * row_bytes);
     if (column % 8 != 0)
         fail("tensor copy at %s:%d: column %d is misaligned: a box starts at a multiple of 16 bytes",
              place.file, place.line, column);
@@ -176,7 +176,7 @@ void land_pending(bool all) {
                                (uint64_t)row * map.stride_bytes + (uint64_t)column * 2,
                            2);
                 unsigned address = kSharedBase + landing.offset + r * map.box_columns * 2 + c * 2;
-                if (map.box_columns * 2 == kSwizzleRow) address = swizzled(address);
+                address = swizzled(address, map.box_columns * 2);
                 memcpy(shared + (address - kSharedBase), &value, 2);
             }
         size_t bytes = (size_t)map.box_rows * map.box_columns * 2;
@@ -225,23 +225,25 @@ void wgmma_fence(Place place) {
 
 /** Offset in shared memory of element (row of M or N, k) of an operand that a descriptor describes. */
 struct Operand {
-    uint32_t start, leading, stride; // bytes
-    bool transposed;                 // rows of M or N are contiguous
+    uint32_t start, leading, stride, row_bytes; // bytes
+    bool transposed;                            // rows of M or N are contiguous
     uint32_t address(unsigned row, unsigned k) const {
         uint32_t linear;
         if (transposed) // ((T,8,m),(8,k)) : ((1,T,LBO),(8T,SBO))
             linear = start + row % 64 * 2 + row / 64 * leading + k % 8 * 128 + k / 8 * stride;
         else // ((8,m),(T,2)) : ((8T,SBO),(1,T))
-            linear = start + row % 8 * 128 + row / 8 * stride + k * 2;
-        return swizzled(linear);
+            linear = start + row % 8 * row_bytes + row / 8 * stride + k * 2;
+        return swizzled(linear, row_bytes);
     }
 };
 
 static Operand decode(uint64_t descriptor, bool transposed, const char *which, Place place) {
     Operand operand{(uint32_t)(descriptor & 0x3FFF) << 4, (uint32_t)(descriptor >> 16 & 0x3FFF) << 4,
-                    (uint32_t)(descriptor >> 32 & 0x3FFF) << 4, transposed};
-    if (descriptor >> 62 != 1)
-        fail("wgmma at %s:%d: operand %s is not in 128-byte swizzle", place.file, place.line, which);
+                    (uint32_t)(descriptor >> 32 & 0x3FFF) << 4, descriptor >> 62 == 3 ? kNarrowRow : kWideRow,
+                    transposed};
+    if (descriptor >> 62 != 1 && (descriptor >> 62 != 3 || transposed))
+        fail("wgmma at %s:%d: operand %s is not in 128-byte swizzle, nor K-major in 32-byte", place.file,
+             place.line, which);
     if ((descriptor >> 49 & 7) != 0)
         fail("wgmma at %s:%d: operand %s has a base offset", place.file, place.line, which);
     if ((descriptor & 0x1FFCC000C000C000ull) != 0)

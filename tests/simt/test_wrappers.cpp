@@ -128,6 +128,31 @@ static void expect_pack(Case &test) {
     for (unsigned i = 0; i < kValues; i++) put(test.want, i, nearest_bf16(at<float>(test.in, i)));
 }
 
+/** max: a NaN yields to a number, two give 0x7FFF; +0 is above −0: as integers that are made to rise with the
+ * values. */
+static void expect_larger(Case &test) {
+    const uint16_t special[] = {0, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 1, 0x8001, 0x3F80, 0xBF80};
+    test.in = random_bytes(kValues * 4);
+    unsigned i = 0;
+    for (uint16_t first : special)
+        for (uint16_t second : special) {
+            put(test.in, 4 * i, first), put(test.in, 4 * i + 2, second);
+            put(test.in, 4 * i + 1, second), put(test.in, 4 * i + 3, first);
+            i++;
+        }
+    auto rank = [](uint16_t bits) {
+        if ((bits & 0x7FFF) > 0x7F80) return -0x10000; // NaN
+        return bits & 0x8000 ? -(int)(bits & 0x7FFF) - 1 : (int)bits;
+    };
+    for (unsigned word = 0; word < kValues / 2; word++)
+        for (unsigned half = 0; half < 2; half++) {
+            uint16_t a = at<uint16_t>(test.in, 4 * word + half),
+                     b = at<uint16_t>(test.in, 4 * word + 2 + half);
+            uint16_t want = rank(a) > rank(b) ? a : b;
+            put(test.want, 2 * word + half, rank(want) == -0x10000 ? (uint16_t)0x7FFF : want);
+        }
+}
+
 static void expect_exp2(Case &test) {
     const float special[] = {0,   -0.0f, 1,    -1,   -INFINITY, INFINITY,  127,
                              128, 200,   -126, -127, -150,      0x1p-140f, -0x1p-140f};
@@ -202,22 +227,24 @@ static void expect_overlap(Case &test) {
         }
 }
 
-/** Row r of a box is 128 bytes, its 16-byte chunk c at place c ^ (r mod 8); outside the matrix there are
- * zeros. What lies between its columns and its stride is outside too. */
+/** Row r of a box is 128 bytes, its 16-byte chunk c at place c ^ (r mod 8); of a narrow one 32, at c ^ (r/4
+ * mod 2); outside the matrix there are zeros. What lies between its columns and its stride is outside too. */
 static void expect_boxes(Case &test) {
     test.in = random_bytes(kMatrixRows * kMatrixStride * 2);
-    bool planes = test.which == kPlanes;
+    bool narrow = test.which == kNarrowPlanes, planes = narrow || test.which == kPlanes;
+    int columns = narrow ? 16 : 64;
     int rows = planes ? kPlaneRows : kMatrixRows;
     for (int box = 0; box < kBoxCount; box++)
         for (int r = 0; r < kBoxRows; r++)
-            for (int c = 0; c < 64; c++) {
+            for (int c = 0; c < columns; c++) {
                 int row = kBoxAt[box][1] + r, column = kBoxAt[box][0] + c;
                 int plane = planes ? plane_of(box) : 0;
                 bool inside = row >= 0 && row < rows && column >= 0 && column < kMatrixColumns &&
                               plane >= 0 && (plane < kPlaneCount || !planes);
                 size_t index = (size_t)(plane * kPlaneStride + row * kMatrixStride + column);
                 uint16_t value = inside ? at<uint16_t>(test.in, index) : (uint16_t)0;
-                put(test.want, (size_t)(box * kBoxBytes / 2 + r * 64 + (c / 8 ^ r % 8) * 8 + c % 8), value);
+                int chunk = c / 8 ^ (narrow ? r / 4 % 2 : r % 8);
+                put(test.want, (size_t)((box * kBoxRows + r) * columns + chunk * 8 + c % 8), value);
             }
 }
 
@@ -298,6 +325,7 @@ static Case cases[] = {
     {"load_tiles_transposed", kTilesTransposed, 0, false, {}, {}, {}},
     {"multiply", kMultiply, 0, false, {}, {}, {}},
     {"pack_bf16", kPack, 0, false, {}, {}, {}},
+    {"larger_bf16", kLarger, 0, false, {}, {}, {}},
     {"exp2_fast", kExp2, 0, false, {}, {}, {}},
     {"reciprocal_fast", kReciprocal, 0, false, {}, {}, {}},
     {"copy_async", kCopyAsync, 0, false, {}, {}, {}},
@@ -307,6 +335,7 @@ static Case cases[] = {
     {"await_earlier, let_next_begin", kOverlap, 0, false, {}, {}, {}},
     {"mbarrier, tensor_load", kBoxes, 0, false, {}, {}, {}},
     {"tensor_load from planes", kPlanes, 0, false, {}, {}, {}},
+    {"tensor_load of narrow boxes", kNarrowPlanes, 0, false, {}, {}, {}},
     {"product_n64", kN64, 64, false, {}, {}, {}},
     {"product_n64 along N", kN64AlongN, 64, true, {}, {}, {}},
     {"product_n128", kN128, 128, false, {}, {}, {}},
@@ -317,14 +346,17 @@ static Case cases[] = {
     {"product_n256 along N", kN256AlongN, 256, true, {}, {}, {}},
     {"product_n64, A in registers", kN64Registers, 64, false, {}, {}, {}},
     {"product_n64 along N, A in registers", kN64RegistersAlongN, 64, true, {}, {}, {}},
+    {"product_n72, A in registers", kN72Registers, 72, false, {}, {}, {}},
+    {"product_n72 along N, A in registers", kN72RegistersAlongN, 72, true, {}, {}, {}},
     {"product_n128, A in registers", kN128Registers, 128, false, {}, {}, {}},
     {"product_n128 along N, A in registers", kN128RegistersAlongN, 128, true, {}, {}, {}},
+    {"product_n128 of a narrow B", kN128Narrow, 128, false, {}, {}, {}},
 };
 
 static void (*const expectations[])(Case &) = {
-    expect_tiles,      expect_tiles,  expect_multiply, expect_pack, expect_exp2,
-    expect_reciprocal, expect_copies, expect_barriers, expect_once, expect_shuffles,
-    expect_overlap,    expect_boxes,  expect_boxes};
+    expect_tiles,    expect_tiles,      expect_multiply, expect_pack,     expect_larger,
+    expect_exp2,     expect_reciprocal, expect_copies,   expect_barriers, expect_once,
+    expect_shuffles, expect_overlap,    expect_boxes,    expect_boxes,    expect_boxes};
 
 int main() {
     static_assert(sizeof cases / sizeof *cases == kWrappers, "a case for every wrapper");

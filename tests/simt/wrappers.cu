@@ -53,6 +53,11 @@ static __global__ void pack(const float *in, uint32_t *out) {
         out[i] = pack_bf16(in[2 * i], in[2 * i + 1]);
 }
 
+static __global__ void larger(const uint32_t *in, uint32_t *out) {
+    for (unsigned i = threadIdx.x; i < kValues / 2; i += blockDim.x)
+        out[i] = larger_bf16(in[2 * i], in[2 * i + 1]);
+}
+
 static __global__ void exponentials(const float *in, float *out) {
     for (unsigned i = threadIdx.x; i < kValues; i += blockDim.x) out[i] = exp2_fast(in[i]);
 }
@@ -133,12 +138,13 @@ struct Corners { // device code cannot read the host's constants
 };
 
 /* Box after box on one mbarrier, whose second arrival carries no bytes. */
-template <bool planes>
+template <bool planes, bool narrow>
 static __global__ void boxes(const __grid_constant__ tensor_map map, const Corners corners,
                              unsigned char *out) {
 #if GP_HOPPER
+    constexpr unsigned kBytes = narrow ? kNarrowBoxBytes : kBoxBytes;
     auto *shared = shared_memory<unsigned char>();
-    auto *barrier = reinterpret_cast<mbarrier *>(shared + kBoxBytes);
+    auto *barrier = reinterpret_cast<mbarrier *>(shared + kBytes);
     if (threadIdx.x == 0) {
         prefetch_map(&map);
         mbarrier_init(barrier, 2);
@@ -147,7 +153,7 @@ static __global__ void boxes(const __grid_constant__ tensor_map map, const Corne
     __syncthreads();
     for (int box = 0; box < kBoxCount; box++) {
         if (threadIdx.x == 0) {
-            mbarrier_arrive_expect(barrier, kBoxBytes);
+            mbarrier_arrive_expect(barrier, kBytes);
             const int(&corner)[3] = corners.at[box];
             if (planes)
                 tensor_load(&map, shared, corner[0], corner[1], corner[2], barrier);
@@ -156,8 +162,8 @@ static __global__ void boxes(const __grid_constant__ tensor_map map, const Corne
         }
         if (threadIdx.x == 32) mbarrier_arrive(barrier);
         mbarrier_wait(barrier, static_cast<unsigned>(box) & 1);
-        for (unsigned i = threadIdx.x; i < kBoxBytes / 16; i += blockDim.x)
-            store_16(out + box * kBoxBytes + 16 * i, load_16(shared + 16 * i));
+        for (unsigned i = threadIdx.x; i < kBytes / 16; i += blockDim.x)
+            store_16(out + static_cast<unsigned>(box) * kBytes + 16 * i, load_16(shared + 16 * i));
         __syncthreads(); // read by all before the next box lands on it
     }
 #endif
@@ -165,10 +171,10 @@ static __global__ void boxes(const __grid_constant__ tensor_map map, const Corne
 
 /**
  * in: A [64, 64], then B as n rows along K, or 64 rows along N. Written to shared memory in 128-byte swizzle,
- * B along N in blocks of 64 columns. Accumulators start as what must not count: the first product does not
- * add.
+ * B along N in blocks of 64 columns; narrow, B is in 32-byte swizzle, in blocks of 16 along K. Accumulators
+ * start as what must not count: the first product does not add.
  */
-template <int n, bool along_n, bool registers>
+template <int n, bool along_n, bool registers, bool narrow>
 static __global__ void products(const uint16_t *in, float *out) {
 #if GP_HOPPER
     constexpr unsigned kBlock = 64 * 128; // bytes of 64 rows
@@ -179,8 +185,12 @@ static __global__ void products(const uint16_t *in, float *out) {
     for (unsigned i = threadIdx.x; i < n * 8; i += 128) {
         unsigned row = along_n ? i / (n / 8) : i / 8, chunk = along_n ? i % (n / 8) : i % 8;
         unsigned block = along_n ? chunk / 8 : 0;
-        store_16(b + block * kBlock + row * 128 + ((chunk % 8 ^ row % 8) * 16),
-                 load_16(in + 64 * 64 + 8 * i));
+        if (narrow)
+            store_16(b + chunk / 2 * n * 32 + row * 32 + (chunk % 2 ^ row / 4 % 2) * 16,
+                     load_16(in + 64 * 64 + 8 * i));
+        else
+            store_16(b + block * kBlock + row * 128 + ((chunk % 8 ^ row % 8) * 16),
+                     load_16(in + 64 * 64 + 8 * i));
     }
     fence_proxy_async();
     __syncthreads();
@@ -195,10 +205,13 @@ static __global__ void products(const uint16_t *in, float *out) {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         uint64_t a_at = operand_descriptor(shared + 32 * k, 0, 1024);
-        uint64_t b_at = along_n ? operand_descriptor(b + 2048 * k, kBlock, 1024)
-                                : operand_descriptor(b + 32 * k, 0, 1024);
+        uint64_t b_at = narrow    ? narrow_descriptor(b + n * 32 * k, 256)
+                        : along_n ? operand_descriptor(b + 2048 * k, kBlock, 1024)
+                                  : operand_descriptor(b + 32 * k, 0, 1024);
         if constexpr (registers && n == 64)
             product_n64<along_n>(d, a[k], b_at, k > 0);
+        else if constexpr (registers && n == 72)
+            product_n72<along_n>(d, a[k], b_at, k > 0);
         else if constexpr (registers)
             product_n128<along_n>(d, a[k], b_at, k > 0);
         else if constexpr (n == 64)
@@ -218,10 +231,10 @@ static __global__ void products(const uint16_t *in, float *out) {
 
 /* ---- host ---- */
 
-template <int n, bool along_n, bool registers>
+template <int n, bool along_n, bool registers, bool narrow = false>
 static void run_products(const unsigned char *in, unsigned char *out) {
     constexpr int kBRows = along_n ? (n + 63) / 64 * 64 : n; // of 128 bytes
-    GP_LAUNCH((products<n, along_n, registers>), 1, 128, 64 * 128 + kBRows * 128, nullptr)
+    GP_LAUNCH((products<n, along_n, registers, narrow>), 1, 128, 64 * 128 + kBRows * 128, nullptr)
     (reinterpret_cast<const uint16_t *>(in), reinterpret_cast<float *>(out));
 }
 
@@ -261,6 +274,8 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return GP_LAUNCH(one_product, 1, 32, 0, nullptr)(words, out_floats), true;
     case kPack:
         return GP_LAUNCH(pack, 1, 256, 0, nullptr)(floats, out_words), true;
+    case kLarger:
+        return GP_LAUNCH(larger, 1, 256, 0, nullptr)(words, out_words), true;
     case kExp2:
         return GP_LAUNCH(exponentials, 1, 256, 0, nullptr)(floats, out_floats), true;
     case kReciprocal:
@@ -277,12 +292,17 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return run_overlapped(words, out_words);
     case kBoxes:
         if (!encode_map(&map, in, kMatrixRows, kMatrixColumns, kMatrixStride, kBoxRows)) return false;
-        return GP_LAUNCH((boxes<false>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
+        return GP_LAUNCH((boxes<false, false>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
     case kPlanes:
         if (!encode_planes(&map, in, kPlaneCount, kPlaneRows, kMatrixColumns, kPlaneStride, kMatrixStride,
                            kBoxRows))
             return false;
-        return GP_LAUNCH((boxes<true>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
+        return GP_LAUNCH((boxes<true, false>), 1, 64, kBoxBytes + 16, nullptr)(map, corners, out), true;
+    case kNarrowPlanes:
+        if (!encode_planes(&map, in, kPlaneCount, kPlaneRows, kMatrixColumns, kPlaneStride, kMatrixStride,
+                           kBoxRows, true))
+            return false;
+        return GP_LAUNCH((boxes<true, true>), 1, 64, kNarrowBoxBytes + 16, nullptr)(map, corners, out), true;
     case kN64:
         return run_products<64, false, false>(in, out), true;
     case kN64AlongN:
@@ -303,10 +323,16 @@ static bool launch(Wrapper which, const unsigned char *in, unsigned char *out) {
         return run_products<64, false, true>(in, out), true;
     case kN64RegistersAlongN:
         return run_products<64, true, true>(in, out), true;
+    case kN72Registers:
+        return run_products<72, false, true>(in, out), true;
+    case kN72RegistersAlongN:
+        return run_products<72, true, true>(in, out), true;
     case kN128Registers:
         return run_products<128, false, true>(in, out), true;
     case kN128RegistersAlongN:
         return run_products<128, true, true>(in, out), true;
+    case kN128Narrow:
+        return run_products<128, false, true, true>(in, out), true;
     default:
         return false;
     }

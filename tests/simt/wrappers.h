@@ -12,6 +12,7 @@ enum Wrapper {
     kTilesTransposed,
     kMultiply,
     kPack,
+    kLarger,
     kExp2,
     kReciprocal,
     kCopyAsync,
@@ -21,6 +22,7 @@ enum Wrapper {
     kOverlap, // Hopper's alone, from here
     kBoxes,
     kPlanes,
+    kNarrowPlanes,
     kN64,
     kN64AlongN,
     kN128,
@@ -31,8 +33,11 @@ enum Wrapper {
     kN256AlongN,
     kN64Registers,
     kN64RegistersAlongN,
+    kN72Registers,
+    kN72RegistersAlongN,
     kN128Registers,
     kN128RegistersAlongN,
+    kN128Narrow, // B in 32-byte swizzle
     kWrappers
 };
 
@@ -48,10 +53,11 @@ constexpr uint32_t overlap_step(uint32_t x) {
     return x * 1664525 + 1013904223;
 }
 
-/** Tensor copies: a matrix that is no multiple of a box, and the boxes [16, 64] that are read: at its start,
- * partly before it, partly and wholly behind it. */
+/** Tensor copies: a matrix that is no multiple of a box, and the boxes [16, 64], or narrow ones [16, 16],
+ * that are read: at its start, partly before it, partly and wholly behind it. */
 constexpr int kBoxRows = 16, kMatrixRows = 40, kMatrixColumns = 100, kMatrixStride = 104;
-constexpr int kBoxCount = 9, kBoxBytes = kBoxRows * 128;
+constexpr int kBoxCount = 9;
+constexpr int kBoxBytes = kBoxRows * 128, kNarrowBoxBytes = kBoxRows * 32;
 constexpr int kBoxAt[kBoxCount][2] = {{0, 0},   {16, 5},   {-8, -5}, {-56, 30}, {64, 16},
                                       {88, 33}, {-64, -1}, {8, 40},  {96, -15}}; // column, row
 

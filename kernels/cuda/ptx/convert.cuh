@@ -11,6 +11,13 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
     return packed;
 }
 
+/** The larger of two bf16 each: +0 above −0, a number above NaN. PTX: max.bf16x2. */
+__device__ __forceinline__ uint32_t larger_bf16(uint32_t a, uint32_t b) {
+    uint32_t larger;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+    return larger;
+}
+
 /** 2ˣ to within 2 units in the last place, 0 for −∞. PTX: ex2.approx.ftz.f32. */
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;

@@ -17,6 +17,13 @@ __device__ __forceinline__ uint64_t operand_descriptor(const void *start, uint32
            static_cast<uint64_t>(leading >> 4) << 16 | (shared_address(start) >> 4);
 }
 
+/** The same in 32-byte swizzle, K-major alone: rows of 16 values (32 bytes), eight rows to 256 bytes: all the
+ * depth of one product. */
+__device__ __forceinline__ uint64_t narrow_descriptor(const void *start, uint32_t stride) {
+    const uint64_t swizzle_32 = 3ull << 62;
+    return swizzle_32 | static_cast<uint64_t>(stride >> 4) << 32 | (shared_address(start) >> 4);
+}
+
 /** Before the first product that reads accumulators or fragments which ordinary code has touched. */
 __device__ __forceinline__ void products_fence() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -164,6 +171,23 @@ __device__ __forceinline__ void product_n64(float (&d)[32], const uint32_t (&a)[
           "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),
           "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]),
           "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),
+          "n"(b_along_n ? 1 : 0));
+}
+
+template <bool b_along_n>
+__device__ __forceinline__ void product_n72(float (&d)[36], const uint32_t (&a)[4], uint64_t b, bool add) {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %41, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n72k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
+        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35}, "
+        "{%36, %37, %38, %39}, %40, add, 1, 1, %42;\n}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]),
+          "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),
+          "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]),
+          "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),
           "n"(b_along_n ? 1 : 0));
 }

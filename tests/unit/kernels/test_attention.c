@@ -119,6 +119,29 @@ static void test_sequences(uint64_t *seed, gp_backend **backends, int count, int
     release_memory();
 }
 
+/** The bits of one head do not depend on the others. `y` [rows, heads, dim] is what all gave. */
+static void check_head_alone(uint64_t *seed, gp_backend *backend, gp_window_attention attention,
+                             const float *qkv, const float *padding, const float *y, int64_t rows) {
+    const int heads = attention.heads, dim = attention.head_dim, head = random_between(seed, 0, heads - 1);
+    const int64_t positions = (int64_t)attention.height * attention.width;
+    float *own = host_memory((size_t)(positions * 3 * dim) * sizeof *own),
+          *own_padding = host_memory((size_t)(3 * dim) * sizeof *own_padding);
+    for (int64_t i = 0; i < 3 * positions; i++) /* parts of positions */
+        memcpy(own + i * dim, qkv + (i * heads + head) * dim, (size_t)dim * sizeof *own);
+    for (int part = 0; part < 3; part++)
+        memcpy(own_padding + part * dim, padding + (part * heads + head) * dim, (size_t)dim * sizeof *own);
+    attention.heads = 1;
+    attention.qkv = operands_on(backend, own, positions * 3 * dim);
+    attention.padding = floats_on(backend, own_padding, 3 * dim);
+    attention.y = operands_on(backend, NULL, rows * dim);
+    backend->ops->window_attention(backend, &attention);
+    const float *alone = operands_from(backend, attention.y, rows * dim);
+    for (int64_t row = 0; row < rows; row++)
+        CHECK(memcmp(alone + row * dim, y + (row * heads + head) * dim, (size_t)dim * sizeof *y) == 0,
+              "window attention on %s, row %lld: head %d of %d differs from itself alone", backend->name,
+              (long long)row, head, heads);
+}
+
 static void test_window(uint64_t *seed, gp_backend **backends, int count, int height, int width, int window,
                         bool pool, int heads, int head_dim) {
     gp_backend *kind = backends[0];
@@ -147,6 +170,8 @@ static void test_window(uint64_t *seed, gp_backend **backends, int count, int he
         if (i == 0) first = have;
         CHECK(memcmp(first, have, (size_t)y_count * sizeof *have) == 0,
               "window attention on %s differs from %s", backend->name, kind->name);
+        if (heads > 1)
+            check_head_alone(seed, backend, attention, qkv, padding, have, (int64_t)out_height * out_width);
     }
     int64_t keys = (int64_t)side_y * side_x;
     const float **kp = host_memory((size_t)keys * sizeof *kp), **vp = host_memory((size_t)keys * sizeof *vp);
@@ -553,6 +578,11 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_window(seed, backends, count, 30, 21, 16, pool, 1, 72);
         test_window(seed, backends, count, 19, 16, 16, pool, 1, 128);
     }
+    test_window(seed, backends, count, 32, 48, 16, false, 2, 72); /* windows that fill the map */
+    test_window(seed, backends, count, 32, 32, 32, false, 1, 72);
+    test_window(seed, backends, count, 16, 32, 16, false, 1, 80);
+    test_window(seed, backends, count, 8, 8, 0, false, 1, 72); /* whole maps */
+    test_window(seed, backends, count, 1, 65, 0, false, 1, 72);
     test_window(seed, backends, count, 13, 11, 0, false, 3, 72);
     test_window(seed, backends, count, 31, 23, 0, false, 1, 72);
     test_window(seed, backends, count, 12, 14, 0, true, 1, 36);

@@ -70,8 +70,28 @@ static void test_norm(uint64_t *seed, gp_backend *backend, int64_t rows, int64_t
         backend->ops->norm(backend, &norm);
         const float *alone = operands_from(backend, norm.y_operand, count);
         CHECK(memcmp(alone, both, (size_t)count * sizeof *alone) == 0, "a norm's operands alone differ");
-        norm.y = (float *)norm.x;
+        norm.rows = 1; /* the last row without company */
+        norm.x += (rows - 1) * columns;
+        norm.y = floats_on(backend, NULL, columns);
         norm.y_operand = NULL;
+        backend->ops->norm(backend, &norm);
+        CHECK(memcmp(floats_from(backend, norm.y, columns), y + (rows - 1) * columns,
+                     (size_t)columns * sizeof *y) == 0,
+              "%s: a norm's row of %lld alone differs from itself among %lld", backend->name,
+              (long long)columns, (long long)rows);
+        if (kind == 0) { /* the same sums, whatever follows them */
+            norm.activation = GP_ACTIVATION_RELU;
+            backend->ops->norm(backend, &norm);
+            const float *positive = floats_from(backend, norm.y, columns);
+            for (int64_t i = 0; i < columns; i++)
+                CHECK(positive[i] == fmaxf(y[(rows - 1) * columns + i], 0),
+                      "%s: a norm of %lld has other sums before an activation", backend->name,
+                      (long long)columns);
+            norm.activation = GP_ACTIVATION_NONE;
+        }
+        norm.rows = rows;
+        norm.x -= (rows - 1) * columns;
+        norm.y = (float *)norm.x;
         backend->ops->norm(backend, &norm);
         CHECK(memcmp(floats_from(backend, norm.y, count), y, (size_t)count * sizeof *y) == 0,
               "a norm in place differs");
@@ -337,7 +357,13 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         gp_backend *backend = backends[i];
         for (int64_t columns = 2; columns < 40; columns += 5) test_norm(seed, backend, 3, columns);
         test_norm(seed, backend, 301, 72);
-        test_norm(seed, backend, 5, 1152);
+        /* The model's, which have kernels of their own. */
+        static const int model_widths[] = {144, 256, 288, 576, 1024, 1152, 4096};
+        for (size_t k = 0; k < sizeof model_widths / sizeof *model_widths; k++)
+            test_norm(seed, backend, random_between(seed, 1, 41), model_widths[k]);
+        test_norm(seed, backend, 2, 1536);
+        test_norm(seed, backend, 3, 1540);
+        test_norm(seed, backend, 2, 5000);
         test_random(seed, backend, random_between(seed, 1, 40), random_between(seed, 1, 300));
         test_random(seed, backend, 3, 64);
         for (gp_dtype dtype = GP_DTYPE_BF16; dtype <= GP_DTYPE_F32; dtype++) test_embed(seed, backend, dtype);

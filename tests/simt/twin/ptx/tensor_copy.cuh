@@ -16,19 +16,12 @@ inline void tensor_load(const tensor_map *map, void *target, int column, int row
 inline void prefetch_map(const tensor_map *) {}
 
 inline bool encode_planes(tensor_map *map, const void *base, uint64_t planes, uint64_t rows, uint64_t columns,
-                          uint64_t plane_stride, uint64_t stride, uint32_t box_rows) {
+                          uint64_t plane_stride, uint64_t stride, uint32_t box_rows, bool narrow = false) {
     if ((uintptr_t)base % 16 != 0 || stride % 8 != 0 || plane_stride % 8 != 0 || box_rows > 256 ||
         rows == 0 || columns == 0 || planes == 0 || planes >> 32 != 0 || plane_stride >> 39 != 0)
         return false;
-    *map = {(const unsigned char *)base,
-            planes,
-            rows,
-            columns,
-            plane_stride * 2,
-            stride * 2,
-            box_rows,
-            64,
-            0x7E4504A9};
+    *map = {(const unsigned char *)base, planes,    rows, columns, plane_stride * 2, stride * 2, box_rows,
+            narrow ? 16u : 64u,          0x7E4504A9};
     return true;
 }
 inline bool encode_map(tensor_map *map, const void *base, uint64_t rows, uint64_t columns, uint64_t stride,

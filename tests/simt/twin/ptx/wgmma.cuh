@@ -8,6 +8,10 @@ inline uint64_t operand_descriptor(const void *start, uint32_t leading, uint32_t
     return swizzle_128 | (uint64_t)(stride >> 4) << 32 | (uint64_t)(leading >> 4) << 16 |
            (::simt::shared_address(start, 16, here) >> 4);
 }
+inline uint64_t narrow_descriptor(const void *start, uint32_t stride, SIMT_HERE) {
+    const uint64_t swizzle_32 = 3ull << 62;
+    return swizzle_32 | (uint64_t)(stride >> 4) << 32 | (::simt::shared_address(start, 16, here) >> 4);
+}
 inline void products_fence(SIMT_HERE) {
     ::simt::wgmma_fence(here);
 }
@@ -35,6 +39,7 @@ SIMT_PRODUCT(128)
 SIMT_PRODUCT(144)
 SIMT_PRODUCT(256)
 SIMT_PRODUCT_REGISTERS(64)
+SIMT_PRODUCT_REGISTERS(72)
 SIMT_PRODUCT_REGISTERS(128)
 #undef SIMT_PRODUCT
 #undef SIMT_PRODUCT_REGISTERS
