@@ -18,6 +18,8 @@
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/device.h"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -36,6 +38,7 @@ struct Sequences {
 template <int kWidth, int kTiles, int kWarps>
 __global__ __launch_bounds__(32 * kWarps) void attend_sequences(const __grid_constant__ Sequences a) {
     constexpr int kKeys = key_block(kWidth);
+    follow_earlier();
     auto *tiles = shared_memory<uint16_t>();
     const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
     const int chunk = block % a.chunks, head = block / a.chunks % a.heads;
@@ -77,6 +80,7 @@ __global__ __launch_bounds__(32 * kWarps) void attend_sequences(const __grid_con
 template <int kWidth>
 __global__ __launch_bounds__(32 * kSplitWarps) void attend_few(const __grid_constant__ Sequences a) {
     constexpr int kTile = tile_size(kWidth, kSplitTile);
+    follow_earlier();
     const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
     const int head = static_cast<int>(blockIdx.x) % a.heads;
     const int64_t sequence = static_cast<int>(blockIdx.x) / a.heads;
@@ -134,8 +138,8 @@ template <int kWidth> void run_few(gp_backend *backend, const Sequences &a, int6
     static_assert(Partials<kWidth, kSplitWarps>::kFloats * sizeof(float) <=
                       kSplitWarps * 4 * tile_size(kWidth, kSplitTile) * sizeof(uint16_t),
                   "partial results fit where the tiles were");
-    GP_RUN(backend, (attend_few<kWidth>), static_cast<unsigned>(sequences * a.heads), 32 * kSplitWarps, bytes,
-           a);
+    GP_RUN_EARLY(backend, (attend_few<kWidth>), static_cast<unsigned>(sequences * a.heads), 32 * kSplitWarps,
+                 bytes, a);
 }
 
 } // namespace
@@ -171,10 +175,10 @@ void attention(gp_backend *backend, const gp_attention *attention) {
         constexpr int kWidth = decltype(width)::value;
         unsigned bytes = stage_bytes(kWidth, key_block(kWidth), a.keys);
         if (few) {
-            GP_RUN(backend, (attend_sequences<kWidth, 1, kFewWarps>), grid, 32 * kFewWarps, bytes, a);
+            GP_RUN_EARLY(backend, (attend_sequences<kWidth, 1, kFewWarps>), grid, 32 * kFewWarps, bytes, a);
         } else {
             constexpr int kTiles = many_tiles(kWidth), kWarps = many_warps(kWidth);
-            GP_RUN(backend, (attend_sequences<kWidth, kTiles, kWarps>), grid, 32 * kWarps, bytes, a);
+            GP_RUN_EARLY(backend, (attend_sequences<kWidth, kTiles, kWarps>), grid, 32 * kWarps, bytes, a);
         }
     });
 }

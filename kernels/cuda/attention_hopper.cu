@@ -13,6 +13,8 @@
  */
 #include "kernels/cuda/attention_boxes.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -40,6 +42,7 @@ __global__ __launch_bounds__(kBoxThreads, 1) void attend_boxes(const __grid_cons
               sequence = block / a.chunks / a.heads;
     const int blocks = (a.keys + Ring::kKeys - 1) / Ring::kKeys;
     ring.start();
+    follow_earlier();
     if (thread < 128) {
         give_registers<kCopyingRegisters>();
         if (thread > 0) return;
@@ -98,7 +101,7 @@ template <int kWidth> bool run(gp_backend *backend, const gp_attention *attentio
                         attention->scale * kLog2e,
                         bits_of(attention->y)};
     unsigned grid = static_cast<unsigned>(attention->sequences * a.heads * a.chunks);
-    GP_RUN(backend, (attend_boxes<kWidth>), grid, kBoxThreads, KeyRing<kWidth>::kBytes, a, maps);
+    GP_RUN_EARLY(backend, (attend_boxes<kWidth>), grid, kBoxThreads, KeyRing<kWidth>::kBytes, a, maps);
     return true;
 }
 

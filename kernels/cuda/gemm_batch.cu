@@ -128,8 +128,7 @@ static __global__ void __launch_bounds__(kThreads)
     constexpr int kFactors = kSwiglu ? 2 : 1;
     const int pairs = shares.width / 2, i = blockIdx.x * kThreads + threadIdx.x;
     const int row = i / pairs, column = i % pairs * 2;
-    let_next_begin();
-    await_earlier();
+    follow_earlier();
     if (shares.first_row + row >= product.rows || row >= rows || column >= shares.columns) return;
     float2 total[kFactors];
 #pragma unroll

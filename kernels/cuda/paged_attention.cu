@@ -16,6 +16,8 @@
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/pages.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -41,6 +43,7 @@ template <int kWidth, int kTiles, int kWarps>
 __global__ __launch_bounds__(32 * kWarps) void attend_pages(const __grid_constant__ Paged a,
                                                             const __grid_constant__ SequenceList sequences) {
     constexpr int kRows = 16 * kTiles * kWarps;
+    follow_earlier();
     const gp_sequence &sequence = sequences.at[blockIdx.z];
     const int thread = static_cast<int>(threadIdx.x), head = static_cast<int>(blockIdx.x);
     const int count = sequence.rows * a.group; // of the head's query rows, position by position
@@ -106,7 +109,7 @@ void run(gp_backend *backend, const Paged &a, const SequenceList &list, int sequ
     dim3 grid(static_cast<unsigned>(a.cache.kv_heads), blocks_for(rows, 16 * kTiles * kWarps),
               static_cast<unsigned>(sequences));
     unsigned bytes = stage_bytes(kWidth, GP_PAGE_TOKENS, positions);
-    GP_RUN(backend, (attend_pages<kWidth, kTiles, kWarps>), grid, 32 * kWarps, bytes, a, list);
+    GP_RUN_EARLY(backend, (attend_pages<kWidth, kTiles, kWarps>), grid, 32 * kWarps, bytes, a, list);
 }
 
 } // namespace

@@ -18,6 +18,8 @@
 #include "kernels/cuda/attention_boxes.cuh"
 #include "kernels/cuda/pages.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -57,13 +59,15 @@ __global__ __launch_bounds__(kBoxThreads,
     const int count = sequence.rows * a.group; // of the head's query rows, position by position
     const int tiles = (count + kBoxRows - 1) / kBoxRows,
               tile_index = tiles - 1 - static_cast<int>(blockIdx.y);
-    if (tile_index < 0) return;
+    let_next_begin();
+    if (tile_index < 0) return await_earlier();
     const int block_first = tile_index * kBoxRows, block_last = min(block_first + kBoxRows, count) - 1;
     const int written = sequence.first_position + sequence.rows; // positions that hold keys
     const int seen = sequence.first_position + block_last / a.group + 1;
     const int seen_first = sequence.first_position + block_first / a.group + 1; // by the block's first row
     const int blocks = (seen + Ring::kKeys - 1) / Ring::kKeys;
     ring.start();
+    await_earlier();
     if (thread < 128) {
         give_registers<kCopyingRegisters>();
         if (thread > 0) return;
@@ -135,8 +139,8 @@ template <int kWidth> bool run(gp_backend *backend, const gp_paged_attention *at
         if (rows == 0) return;
         dim3 grid(static_cast<unsigned>(a.kv_heads), blocks_for(rows, kBoxRows),
                   static_cast<unsigned>(count));
-        GP_RUN(backend, (attend_page_boxes<kWidth>), grid, kBoxThreads, KeyRing<kWidth>::kBytes, a, list,
-               map);
+        GP_RUN_EARLY(backend, (attend_page_boxes<kWidth>), grid, kBoxThreads, KeyRing<kWidth>::kBytes, a,
+                     list, map);
     });
     return true;
 }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device.h"
 
 #include <ptx/convert.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
@@ -48,14 +49,15 @@ __device__ __forceinline__ int64_t thread_number() {
     return static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
 }
 
-/** GP_RUN of kernel<4> or kernel<1> over `count` values in rows of `columns`. */
-#define RUN_ROWS(backend, kernel, count, columns, ...)                                                       \
+/** `run`, which is GP_RUN or GP_RUN_EARLY, of kernel<4> or kernel<1> over `count` values in rows of
+ * `columns`. */
+#define RUN_ROWS(run, backend, kernel, count, columns, ...)                                                  \
     do {                                                                                                     \
         if ((count) <= 0) break;                                                                             \
         if ((columns) % 4 == 0)                                                                              \
-            GP_RUN(backend, kernel<4>, blocks_for((count) / 4, kRowThreads), kRowThreads, 0, __VA_ARGS__);   \
+            run(backend, kernel<4>, blocks_for((count) / 4, kRowThreads), kRowThreads, 0, __VA_ARGS__);      \
         else                                                                                                 \
-            GP_RUN(backend, kernel<1>, blocks_for(count, kRowThreads), kRowThreads, 0, __VA_ARGS__);         \
+            run(backend, kernel<1>, blocks_for(count, kRowThreads), kRowThreads, 0, __VA_ARGS__);            \
     } while (0)
 
 /* ---- embeddings, sums, roundings ---- */
@@ -74,11 +76,13 @@ static __global__ void __launch_bounds__(kRowThreads) embed_rows(const __grid_co
 }
 
 void embed(gp_backend *backend, const gp_embed *embed) {
-    RUN_ROWS(backend, embed_rows, embed->rows * embed->table.columns, embed->table.columns, *embed);
+    /* A recorded step begins with this, and nothing is before it. */
+    RUN_ROWS(GP_RUN, backend, embed_rows, embed->rows * embed->table.columns, embed->table.columns, *embed);
 }
 
 template <int kWidth>
 static __global__ void __launch_bounds__(kRowThreads) sum_rows(const __grid_constant__ gp_add_rows add) {
+    follow_earlier();
     int64_t i = thread_number() * kWidth, row = i / add.columns, column = i % add.columns;
     if (row >= add.rows) return;
     Values<kWidth> values = load_values<kWidth>(add.x + i),
@@ -90,19 +94,20 @@ static __global__ void __launch_bounds__(kRowThreads) sum_rows(const __grid_cons
 }
 
 void add_rows(gp_backend *backend, const gp_add_rows *add) {
-    RUN_ROWS(backend, sum_rows, add->rows * add->columns, add->columns, *add);
+    RUN_ROWS(GP_RUN_EARLY, backend, sum_rows, add->rows * add->columns, add->columns, *add);
 }
 
 template <int kWidth>
 static __global__ void __launch_bounds__(kRowThreads)
     round_values(const __grid_constant__ gp_to_operand round) {
+    follow_earlier();
     int64_t i = thread_number() * kWidth;
     if (i < round.count)
         store_rounded(reinterpret_cast<uint16_t *>(round.y) + i, load_values<kWidth>(round.x + i));
 }
 
 void to_operand(gp_backend *backend, const gp_to_operand *round) {
-    RUN_ROWS(backend, round_values, round->count, round->count, *round);
+    RUN_ROWS(GP_RUN_EARLY, backend, round_values, round->count, round->count, *round);
 }
 
 /* ---- patches ---- */
@@ -110,6 +115,7 @@ void to_operand(gp_backend *backend, const gp_to_operand *round) {
 /** A thread: two neighbouring values of a patch's row. */
 static __global__ void __launch_bounds__(kRowThreads)
     cut_patches(const __grid_constant__ gp_patches cut, int across, int64_t count) {
+    follow_earlier();
     int64_t i = thread_number();
     if (i >= count) return;
     int64_t pairs = cut.y_stride / 2, row = i / pairs;
@@ -132,7 +138,7 @@ void patches(gp_backend *backend, const gp_patches *cut) {
     int across = (cut->width + 2 * cut->padding - cut->patch) / cut->stride + 1;
     int down = (cut->height + 2 * cut->padding - cut->patch) / cut->stride + 1;
     int64_t count = static_cast<int64_t>(across) * down * (cut->y_stride / 2);
-    GP_RUN(backend, cut_patches, blocks_for(count, kRowThreads), kRowThreads, 0, *cut, across, count);
+    GP_RUN_EARLY(backend, cut_patches, blocks_for(count, kRowThreads), kRowThreads, 0, *cut, across, count);
 }
 
 /* ---- merge ---- */
@@ -140,6 +146,7 @@ void patches(gp_backend *backend, const gp_patches *cut) {
 template <int kWidth>
 static __global__ void __launch_bounds__(kRowThreads)
     merge_patches(const __grid_constant__ gp_merge_tokens merge, int64_t tokens) {
+    follow_earlier();
     const int side = merge.grid / 2, width = 4 * merge.channels;
     int64_t i = thread_number() * kWidth, token = i / width;
     if (token >= tokens) return;
@@ -171,13 +178,15 @@ void merge_tokens(gp_backend *backend, const gp_merge_tokens *merge) {
     int64_t side = merge->grid / 2;
     int64_t tokens =
         (static_cast<int64_t>(merge->rows) * merge->columns + 1) * side * side + 1 + (merge->rows + 1) * side;
-    RUN_ROWS(backend, merge_patches, tokens * 4 * merge->channels, merge->channels, *merge, tokens);
+    RUN_ROWS(GP_RUN_EARLY, backend, merge_patches, tokens * 4 * merge->channels, merge->channels, *merge,
+             tokens);
 }
 
 /* ---- maps ---- */
 
 template <int kWidth>
 static __global__ void __launch_bounds__(kRowThreads) pool_map(const __grid_constant__ gp_max_pool pool) {
+    follow_earlier();
     int64_t i = thread_number() * kWidth, channels = pool.channels, across = pool.width / 2;
     int64_t cell = i / channels, channel = i % channels, row = cell / across, column = cell % across;
     if (row >= pool.height / 2) return;
@@ -194,12 +203,13 @@ static __global__ void __launch_bounds__(kRowThreads) pool_map(const __grid_cons
 
 void max_pool(gp_backend *backend, const gp_max_pool *pool) {
     int64_t count = static_cast<int64_t>(pool->height / 2) * (pool->width / 2) * pool->channels;
-    RUN_ROWS(backend, pool_map, count, pool->channels, *pool);
+    RUN_ROWS(GP_RUN_EARLY, backend, pool_map, count, pool->channels, *pool);
 }
 
 template <int kWidth>
 static __global__ void __launch_bounds__(kRowThreads)
     add_wider(const __grid_constant__ gp_add_upsampled add) {
+    follow_earlier();
     int64_t i = thread_number() * kWidth, channels = add.channels,
             across = 2 * static_cast<int64_t>(add.width);
     int64_t cell = i / channels, channel = i % channels, row = cell / across, column = cell % across;
@@ -213,7 +223,7 @@ static __global__ void __launch_bounds__(kRowThreads)
 
 void add_upsampled(gp_backend *backend, const gp_add_upsampled *add) {
     int64_t count = 4 * static_cast<int64_t>(add->height) * add->width * add->channels;
-    RUN_ROWS(backend, add_wider, count, add->channels, *add);
+    RUN_ROWS(GP_RUN_EARLY, backend, add_wider, count, add->channels, *add);
 }
 
 } // namespace gp_cuda

@@ -106,8 +106,7 @@ __device__ __forceinline__ uint32_t find_key(const Row &row, double wanted, bool
 
 static __global__ void __launch_bounds__(kSampleThreads)
     choose_token(const __grid_constant__ gp_sample sample) {
-    let_next_begin();
-    await_earlier();
+    follow_earlier();
     const gp_token_choice choice = sample.choices[blockIdx.x];
     const int64_t number = blockIdx.x, stride = sample.stride > 0 ? sample.stride : sample.count;
     const Row row = {sample.logits + number * stride, sample.count,

@@ -22,6 +22,8 @@
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/device.h"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -82,6 +84,7 @@ __global__ __launch_bounds__(32 * kWarps,
                              least_blocks(kWidth, kTiles, kWarps,
                                           kKeys)) void attend_windows(const __grid_constant__ Windows a) {
     constexpr int kThreads = 32 * kWarps, kChunks = kWidth / 8, kCopies = kKeys * kChunks;
+    follow_earlier();
     const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
     const int chunk = block % a.chunks, head = block / a.chunks % a.heads,
               window = block / a.chunks / a.heads;
@@ -182,7 +185,7 @@ void run(gp_backend *backend, Windows a, int windows) {
     unsigned stages = stage_bytes(kWidth, kKeys, static_cast<int64_t>(a.side_y) * a.side_x),
              with_queries = stage_bytes(kWidth, kKeys, 1) + tile_size(kWidth, 16 * kTiles * kWarps) * 2u;
     unsigned bytes = stages > with_queries ? stages : with_queries;
-    GP_RUN(backend, (attend_windows<kWidth, kTiles, kWarps, kKeys>), grid, 32 * kWarps, bytes, a);
+    GP_RUN_EARLY(backend, (attend_windows<kWidth, kTiles, kWarps, kKeys>), grid, 32 * kWarps, bytes, a);
 }
 
 } // namespace

@@ -22,11 +22,14 @@
  */
 #include "kernels/cuda/attention_boxes.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
 
-constexpr int kHeadDim = 72, kTailColumn = 64;
+constexpr int kHeadDim = 72;
+[[maybe_unused]] constexpr int kTailColumn = 64;
 constexpr int kWindowMin = 16; // of a side
 
 struct BoxedWindows {
@@ -64,6 +67,7 @@ __global__ __launch_bounds__(kBoxThreads,
     const int thread = static_cast<int>(threadIdx.x), step = static_cast<int>(gridDim.x);
     const int blocks = (a.keys + Ring::kKeys - 1) / Ring::kKeys;
     ring.start();
+    follow_earlier();
     if (thread < 128) {
         give_registers<kCopyingRegisters>();
         if (thread > 0) return;
@@ -152,8 +156,9 @@ bool window_attention_hopper(gp_backend *backend, const gp_window_attention *att
     };
     if (!encode(&maps.wide, false) || !encode(&maps.narrow, true)) return false;
     const int processors = of(backend).processors;
-    GP_RUN(backend, attend_window_boxes, static_cast<unsigned>(a.units < processors ? a.units : processors),
-           kBoxThreads, KeyRing<kHeadDim>::kBytes, a, maps);
+    GP_RUN_EARLY(backend, attend_window_boxes,
+                 static_cast<unsigned>(a.units < processors ? a.units : processors), kBoxThreads,
+                 KeyRing<kHeadDim>::kBytes, a, maps);
     return true;
 }
 

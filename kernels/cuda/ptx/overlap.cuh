@@ -28,6 +28,12 @@ __device__ __forceinline__ void let_next_begin() {
 #endif
 }
 
+/** The beginning of a kernel that has nothing to do before its turn. */
+__device__ __forceinline__ void follow_earlier() {
+    let_next_begin();
+    await_earlier();
+}
+
 /** Asks for the 128 bytes around `source` in the second-level cache. PTX: prefetch.global.L2. */
 __device__ __forceinline__ void prefetch_l2(const void *source) {
 #if GP_OVERLAP
