@@ -189,7 +189,7 @@ typedef struct gp_kv_layer {
  */
 struct gp_rope_append {
     gp_operand *qkv;              /* scratch [rows, kv_heads, group + 2, head_dim] */
-    const gp_sequence *sequences; /* host array, of `rows` of the linear */
+    const gp_sequence *sequences; /* host array; a row is one's at most */
     int sequence_count;
     int group;
     const float *cosine, *sine; /* [positions, head_dim/2] */
