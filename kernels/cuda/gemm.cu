@@ -59,18 +59,19 @@ __device__ __forceinline__ int qkv_column(int head_dim, int row) {
 
 /** Ends 16 rows of a warp: sums of a thread's rows `row` and row + 8, of columns from the `column`-th of the
  * head's first half on, and of the second half. */
-__device__ __forceinline__ void end_qkv_rows(const QkvEnd &end, int64_t row, HeadColumn column,
-                                             float (&low)[8], float (&high)[8]) {
+__device__ __forceinline__ void end_qkv_rows(const QkvEnd &end, int row, HeadColumn column, float (&low)[8],
+                                             float (&high)[8]) {
     const RowPlace places[2] = {find_row(end, row), find_row(end, row + 8)};
     if (is_turned(end, column)) {
         Angles<2> angles;
         load_angles(end, {places[0].position, places[1].position}, column.at, angles);
         turn_sums(angles, low, high);
     }
+    const HeadTarget targets(end, column);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         if (places[half].position < 0) continue;
-        uint16_t *target = head_target(end, row + half * 8, places[half], column) + column.at;
+        uint16_t *target = targets.of_row(row + half * 8, places[half]) + column.at;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             const int at = 4 * j + 2 * half;
@@ -191,7 +192,8 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
                     high[e] = sums[which.value][e / 4 + kTilesN / 2][e % 4];
                 }
             });
-            end_qkv_rows(end, first_row + warp_m * kRows + i * 16 + lane / 4, own, low, high);
+            end_qkv_rows(end, static_cast<int>(first_row) + warp_m * kRows + i * 16 + lane / 4, own, low,
+                         high);
         }
         return;
     }

@@ -109,11 +109,11 @@ __device__ __forceinline__ void put_patch(float *patch, const float (&sums)[coun
 /** A warp's 16 rows of packed QKV, in pieces of 32 columns: units are a piece of a head's first half and that
  * which it turns with. A lane knows the place of row lane mod 16. */
 struct QkvRows {
-    int64_t first;
+    int first;
     RowPlace own;
     int positions[2]; // of rows lane/4 and lane/4 + 8, whose sums a lane has
 
-    __device__ __forceinline__ void find(const QkvEnd &end, int64_t first_row) {
+    __device__ __forceinline__ void find(const QkvEnd &end, int first_row) {
         const int lane = static_cast<int>(threadIdx.x) % 32;
         first = first_row;
         own = find_row(end, first + lane % 16);
@@ -129,29 +129,26 @@ __device__ __forceinline__ int low_piece(int head_dim, int unit) {
 }
 
 /** Issues the loads of a unit's angles, where it is turned. */
-__device__ __forceinline__ void load_unit_angles(const QkvEnd &end, const QkvRows &rows, int column,
-                                                 Angles<4> &angles) {
-    const HeadColumn place = head_column(end, column);
-    if (is_turned(end, place))
-        load_angles(end, rows.positions, place.at + static_cast<int>(threadIdx.x) % 4 * 2, angles);
+__device__ __forceinline__ void load_unit_angles(const QkvEnd &end, const QkvRows &rows,
+                                                 const HeadColumn &unit, Angles<4> &angles) {
+    if (is_turned(end, unit))
+        load_angles(end, rows.positions, unit.at + static_cast<int>(threadIdx.x) % 4 * 2, angles);
 }
 
-/** Ends a unit: its sums low, then high; the loads of the next unit's angles pass while it is stored. */
-__device__ __forceinline__ void end_unit(const QkvEnd &end, const QkvRows &rows, void *patch, int column,
-                                         int next_column, Angles<4> &angles, float (&y)[32]) {
-    const HeadColumn place = head_column(end, column);
-    if (is_turned(end, place)) turn_sums(angles, y, y + 16);
-    if (next_column >= 0) load_unit_angles(end, rows, next_column, angles);
+/** Stores a unit: its first half's sums, then its second's. */
+__device__ __forceinline__ void store_unit(const QkvEnd &end, const QkvRows &rows, void *patch,
+                                           const HeadColumn &unit, const float (&y)[32]) {
     uint4 octets[4];
     exchange_sums<64>(patch, y, octets);
+    const HeadTarget target(end, unit);
     const int across = octet_column<64>();
-    const int at = place.at + across % 32 + across / 32 * (end.cache.head_dim / 2);
+    const int at = unit.at + across % 32 + across / 32 * (end.cache.head_dim / 2);
 #pragma unroll
     for (int turn = 0; turn < 4; turn++) {
         const int row = octet_row<64>() + 4 * turn;
         const RowPlace own = {__shfl_sync(0xFFFFFFFFu, rows.own.position, row),
                               __shfl_sync(0xFFFFFFFFu, rows.own.page, row)};
-        if (own.position >= 0) store_16(head_target(end, rows.first + row, own, place) + at, octets[turn]);
+        if (own.position >= 0) store_16(target.of_row(rows.first + row, own) + at, octets[turn]);
     }
 }
 
@@ -240,10 +237,12 @@ static __global__ void __launch_bounds__(kThreads, 1)
             /* On their way while the products run; SwiGLU has neither. */
             [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kTurns] = {};
             [[maybe_unused]] QkvRows rows;
+            [[maybe_unused]] HeadColumn unit;
             [[maybe_unused]] Angles<4> angles;
             if constexpr (kQkv) {
-                rows.find(end, warp_row);
-                load_unit_angles(end, rows, n * kWidth, angles);
+                rows.find(end, static_cast<int>(warp_row));
+                unit = head_column(end, n * kWidth);
+                load_unit_angles(end, rows, unit, angles);
             } else if constexpr (!kSwiglu)
                 if (product.quads) {
                     load_bias<kWidth>(product, n * kWidth, bias);
@@ -297,16 +296,20 @@ static __global__ void __launch_bounds__(kThreads, 1)
             }
             if constexpr (kQkv) {
                 const int dim = end.cache.head_dim;
+                const int units = min(kWidth, product.columns - n * kWidth) / 64;
 #pragma unroll 1
-                for (int unit = 0; unit < kWidth / 64; unit++) {
-                    const int piece = low_piece(dim, unit), column = n * kWidth + 32 * piece;
-                    const int next = n * kWidth + 32 * low_piece(dim, unit + 1);
-                    if (column >= product.columns) break;
+                for (int i = 0; i < units; i++) {
+                    const int piece = low_piece(dim, i);
+                    const HeadColumn now = unit;
                     float y[32];
                     take_columns<kWidth / 32>(y, sums[0], piece);
                     take_columns<kWidth / 32>(y + 16, sums[0], piece + dim / 64);
-                    end_unit(end, rows, patches, column,
-                             unit + 1 < kWidth / 64 && next < product.columns ? next : -1, angles, y);
+                    if (is_turned(end, now)) turn_sums(angles, y, y + 16);
+                    if (i + 1 < units) { // on their way while this one is stored
+                        unit = head_column(end, n * kWidth + 32 * low_piece(dim, i + 1));
+                        load_unit_angles(end, rows, unit, angles);
+                    }
+                    store_unit(end, rows, patches, now, y);
                 }
             } else if constexpr (kOctets) {
 #pragma unroll 1

@@ -29,15 +29,15 @@ struct RowPlace {
     int position, page; // position < 0: the row is none of the sequences'
 };
 
-__device__ __forceinline__ RowPlace find_row(const QkvEnd &end, int64_t row) {
+__device__ __forceinline__ RowPlace find_row(const QkvEnd &end, int row) {
     RowPlace place = {-1, 0};
     const int32_t *pages = nullptr;
 #pragma unroll 1
     for (int i = 0; i < end.count; i++) {
         const gp_sequence &sequence = end.sequences.at[i];
-        const int64_t at = row - sequence.first_row;
+        const int at = row - sequence.first_row;
         if (at < 0 || at >= sequence.rows) continue;
-        place.position = sequence.first_position + static_cast<int>(at);
+        place.position = sequence.first_position + at;
         pages = sequence.pages;
     }
     if (pages != nullptr) place.page = pages[place.position / GP_PAGE_TOKENS];
@@ -50,23 +50,37 @@ struct HeadColumn {
 };
 
 __device__ __forceinline__ HeadColumn head_column(const QkvEnd &end, int column) {
-    const int head = column / end.cache.head_dim, slots = end.group + 2;
-    return {head / slots, head % slots, column % end.cache.head_dim};
+    const unsigned dim = static_cast<unsigned>(end.cache.head_dim),
+                   slots = static_cast<unsigned>(end.group) + 2;
+    const unsigned head = static_cast<unsigned>(column) / dim, kv_head = head / slots;
+    return {static_cast<int>(kv_head), static_cast<int>(head - kv_head * slots),
+            static_cast<int>(static_cast<unsigned>(column) - head * dim)};
 }
 
 __device__ __forceinline__ bool is_turned(const QkvEnd &end, const HeadColumn &column) {
     return column.slot <= end.group;
 }
 
-/** Where the head's numbers of a row that has a place go. */
-__device__ __forceinline__ uint16_t *head_target(const QkvEnd &end, int64_t row, const RowPlace &place,
-                                                 const HeadColumn &column) {
-    const int dim = end.cache.head_dim, which = column.slot - end.group;
-    if (which < 0)
-        return end.q + ((row * end.cache.kv_heads + column.kv_head) * end.group + column.slot) * dim;
-    return page_head(end.cache, place.page, column.kv_head) +
-           (which * GP_PAGE_TOKENS + place.position % GP_PAGE_TOKENS) * dim;
-}
+/** Where rows have a head: q's in its buffer, keys and values in their pages. */
+struct HeadTarget {
+    uint16_t *base;
+    int step, token; // elements from row to row, or from page to page and from position to position in it
+
+    __device__ __forceinline__ HeadTarget(const QkvEnd &end, const HeadColumn &column) {
+        const int dim = end.cache.head_dim, which = column.slot - end.group;
+        const bool paged = which >= 0;
+        base = paged ? page_head(end.cache, 0, column.kv_head) + which * GP_PAGE_TOKENS * dim
+                     : end.q + (column.kv_head * end.group + column.slot) * dim;
+        step = end.cache.kv_heads * (paged ? static_cast<int>(page_head_size(dim)) : end.group * dim);
+        token = paged ? dim : 0;
+    }
+
+    /** Of a row that has a place. */
+    __device__ __forceinline__ uint16_t *of_row(int row, const RowPlace &place) const {
+        return base + static_cast<int64_t>(token != 0 ? place.page : row) * step +
+               static_cast<unsigned>(place.position) % GP_PAGE_TOKENS * token;
+    }
+};
 
 /** cos and sin of `count` pairs of columns 8 apart in two rows, as a thread has them of an mma's sums: pair j
  * of row r is 2·j + r. */
