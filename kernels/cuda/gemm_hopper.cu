@@ -13,6 +13,10 @@
  * SwiGLU: kTileN/2 rows of W1 and of W3 a stage, two products of half the width; then the two additions one
  * after the other.
  *
+ * Packed QKV ends as qkv_end.cuh says where heads have 64 or 128 numbers: a thread has both halves of a head
+ * in its sums. Its tables are on their way while the tile's products run, and each next part of them while a
+ * part is stored.
+ *
  * Tiles 128 × 256, 48 KB a stage, four stages: 4.2 MFLOP against 48 KB from L2, 87 operations a byte, which
  * at 790 TFLOP/s asks 9 TB/s of L2 in all; 128, 144 or 64 columns, six stages, for narrower results. Tiles go
  * through x in groups of eight row tiles, so that what is read together stays in L2. Operations
