@@ -79,10 +79,13 @@ typedef struct gp_partial_lora {
     gp_operand *scratch;      /* [rows, rank rounded up to GP_OPERAND_ALIGNMENT]: x Aᵀ */
 } gp_partial_lora;
 
+typedef struct gp_rope_append gp_rope_append;
+
 /**
  * y = activation(x Wᵀ + bias + partial LoRA) + residual.
  * x [rows, weight.columns], y [rows, weight.rows]. Row r starts at r·stride elements; a stride of 0 means
- * contiguous.
+ * contiguous. With `rope`, x Wᵀ + partial LoRA are a prompt's packed qkv rows, which end as gp_rope_append
+ * says; there is no y then, no bias, activation or residual, and it is no decoding step.
  */
 typedef struct gp_linear {
     const gp_operand *x;
@@ -94,7 +97,8 @@ typedef struct gp_linear {
     gp_activation activation;
     const float *residual; /* [rows, weight.rows] or NULL; may be y */
     int64_t residual_stride;
-    bool decode; /* the rows are decoding steps */
+    bool decode;                /* the rows are decoding steps */
+    const gp_rope_append *rope; /* host struct, or NULL */
     float *y;
     gp_operand *y_operand;
     int64_t y_stride; /* of both */
@@ -177,19 +181,21 @@ typedef struct gp_kv_layer {
 } gp_kv_layer;
 
 /**
- * Splits packed wqkv rows, turns q and k by their positions, writes k and v to their pages.
- * qkv [rows, kv_heads, group + 2, head_dim] (a kv head's q's, then k, then v); q [rows, kv_heads·group,
- * head_dim]. Rotation by halves: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the halves of a head.
+ * How a linear's packed rows [rows, kv_heads, group + 2, head_dim] (a kv head's q's, then k, then v) end: q
+ * and k are turned by their positions, q is written to its buffer, k and v to their pages; rows of no
+ * sequence are left out. Rotation by halves: (a, b) → (a·cos − b·sin, b·cos + a·sin), a and b the halves of
+ * a head. What is turned are the f32 sums; or the same rounded to operands, where a backend has to put the
+ * product in `qkv` first, which head_dim and the addresses decide.
  */
-typedef struct gp_rope_append {
-    const gp_operand *qkv;
-    const gp_sequence *sequences; /* host array */
+struct gp_rope_append {
+    gp_operand *qkv;              /* scratch [rows, kv_heads, group + 2, head_dim] */
+    const gp_sequence *sequences; /* host array; a row is one's at most */
     int sequence_count;
     int group;
     const float *cosine, *sine; /* [positions, head_dim/2] */
     gp_kv_layer cache;
-    gp_operand *q;
-} gp_rope_append;
+    gp_operand *q; /* [rows, kv_heads·group, head_dim] */
+};
 
 /** A prompt's causal attention: q [rows, kv_heads·group, head_dim] against the pages; y has q's shape. */
 typedef struct gp_paged_attention {
@@ -203,12 +209,12 @@ typedef struct gp_paged_attention {
 } gp_paged_attention;
 
 /**
- * Decoding steps: rope_append, then the new position's attention against all that its sequence has. Every
- * sequence has one row, and the page that this is written to is in no other sequence of the call; or none:
- * it is passed over. What the pages have of earlier positions was written before `sequences` was uploaded:
- * a GPU reads it while the operation before this one still runs. qkv as gp_rope_append's; y [rows,
- * kv_heads·group, head_dim]. Sequences are backend memory, so that a recorded call can be replayed for
- * others.
+ * Decoding steps: gp_rope_append of a product, then the new position's attention against all that its
+ * sequence has. Every sequence has one row, and the page that this is written to is in no other sequence of
+ * the call; or none: it is passed over. What the pages have of earlier positions was written before
+ * `sequences` was uploaded: a GPU reads it while the operation before this one still runs. qkv is packed as
+ * gp_rope_append's; y [rows, kv_heads·group, head_dim]. Sequences are backend memory, so that a recorded call
+ * can be replayed for others.
  */
 typedef struct gp_decode_attention {
     const gp_operand *qkv;
@@ -513,7 +519,6 @@ typedef struct gp_ops {
     void (*norm)(gp_backend *, const gp_norm *);
     void (*attention)(gp_backend *, const gp_attention *);
     void (*window_attention)(gp_backend *, const gp_window_attention *);
-    void (*rope_append)(gp_backend *, const gp_rope_append *);
     void (*paged_attention)(gp_backend *, const gp_paged_attention *);
     void (*decode_attention)(gp_backend *, const gp_decode_attention *);
     void (*embed)(gp_backend *, const gp_embed *);

@@ -157,13 +157,11 @@ static void attention(const gp_language *language, const gp_language_layer *laye
     gp_partial_lora out_lora = lora_of(&layer->wo, buffers, buffers->lora1);
     gp_apply_norm(backend, &layer->attention_norm, buffers->x, rows, hidden, language->config.rms_norm_eps,
                   NULL, buffers->normed);
-    ops->linear(backend, &(gp_linear){.x = buffers->normed,
-                                      .rows = rows,
-                                      .weight = layer->wqkv.weight,
-                                      .lora = decode > 0 ? NULL : &qkv_lora,
-                                      .decode = decode > 0,
-                                      .y_operand = buffers->qkv});
+    gp_linear qkv = {.x = buffers->normed, .rows = rows, .weight = layer->wqkv.weight};
     if (decode > 0) {
+        qkv.decode = true;
+        qkv.y_operand = buffers->qkv;
+        ops->linear(backend, &qkv);
         ops->decode_attention(backend, &(gp_decode_attention){.qkv = buffers->qkv,
                                                               .sequences = sequences,
                                                               .sequence_count = sequence_count,
@@ -175,14 +173,16 @@ static void attention(const gp_language *language, const gp_language_layer *laye
                                                               .scale = scale,
                                                               .y = buffers->attended});
     } else {
-        ops->rope_append(backend, &(gp_rope_append){.qkv = buffers->qkv,
-                                                    .sequences = sequences,
-                                                    .sequence_count = sequence_count,
-                                                    .group = language->group,
-                                                    .cosine = language->cosine,
-                                                    .sine = language->sine,
-                                                    .cache = cache,
-                                                    .q = buffers->q});
+        qkv.lora = &qkv_lora;
+        qkv.rope = &(gp_rope_append){.qkv = buffers->qkv,
+                                     .sequences = sequences,
+                                     .sequence_count = sequence_count,
+                                     .group = language->group,
+                                     .cosine = language->cosine,
+                                     .sine = language->sine,
+                                     .cache = cache,
+                                     .q = buffers->q};
+        ops->linear(backend, &qkv);
         ops->paged_attention(backend, &(gp_paged_attention){.q = buffers->q,
                                                             .sequences = sequences,
                                                             .sequence_count = sequence_count,

@@ -1,11 +1,13 @@
 /**
- * The decoder's attention over pages: rope_append, prompts of 4,096 positions, and decoding steps of 1, 8 and
- * 64 sequences at that length; 32 heads over 8 of keys and values, width 128.
+ * The decoder's attention over pages: the packed QKV product that ends in rope and the pages, prompts of
+ * 4,096 positions, and decoding steps of 1, 8 and 64 sequences at that length; 32 heads over 8 of keys and
+ * values, width 128.
  *
  * Operations of a prompt 2·positions²·width·heads (causal: half the square), of a step 4·length·width·heads.
- * Bytes: q and y once, keys and values once; rope_append reads and writes every number once. Prompts'
+ * Bytes: q and y once, keys and values once; of the product x, W, its result and the tables once. Prompts'
  * yardstick is cuDNN's causal attention on rows that are not in pages; cuDNN's steps over pages are no part
- * of it.
+ * of it. The product's is cuBLASLt's, which leaves packed rows and turns nothing; linear/llm-wqkv is ours
+ * without this end.
  */
 #include "bench/kernels/case.h"
 #include "bench/kernels/reference.h"
@@ -14,16 +16,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { GROUP = 4, HEAD_DIM = 128, HALF = HEAD_DIM / 2, CONTEXT = 4096, SEQUENCES_MAX = 64 };
+enum { GROUP = 4, HEAD_DIM = 128, HALF = HEAD_DIM / 2, HIDDEN = 4096, CONTEXT = 4096, SEQUENCES_MAX = 64 };
 
 typedef struct shape {
     int sequences, length, kv_heads;
 } shape;
 
-static const shape ropes[] = {{1, CONTEXT, 8}, {64, 1, 8}}, prompts[] = {{1, CONTEXT, 8}, {4, 1024, 8}},
+static const shape products[] = {{1, CONTEXT, 8}, {64, CONTEXT / 64, 8}},
+                   prompts[] = {{1, CONTEXT, 8}, {4, 1024, 8}},
                    steps[] = {{1, CONTEXT, 8}, {8, CONTEXT, 8}, {64, CONTEXT, 8}};
 
-enum { QKV, COSINE, SINE, LIST, PAGES, Q, Y, KEYS, VALUES, STEPS };
+enum { QKV, COSINE, SINE, LIST, PAGES, Q, Y, KEYS, VALUES, STEPS, X, W };
 
 static shape smaller(const gp_case *c, shape s) {
     if (!c->small) return s;
@@ -78,25 +81,36 @@ static void size_text(const shape *s, gp_cost *cost) {
              s->length, s->kv_heads * GROUP, s->kv_heads, HEAD_DIM);
 }
 
-/* ---- rope_append ---- */
+/* ---- the product ---- */
 
-static shape rope_shape(const gp_case *c) {
-    return smaller(c, ropes[c->index]);
+static shape product_shape(const gp_case *c) {
+    return smaller(c, products[c->index]);
 }
 
-static void rope_cost(const gp_case *c, gp_cost *cost) {
-    shape s = rope_shape(c);
-    double rows = (double)s.sequences * s.length, row = (double)s.kv_heads * (GROUP + 2) * HEAD_DIM;
-    snprintf(cost->name, sizeof cost->name, "rope_append/llm");
+static int64_t depth_of(const gp_case *c) {
+    return c->small ? 200 : HIDDEN;
+}
+
+static int64_t packed_width(const shape *s) {
+    return (int64_t)s->kv_heads * (GROUP + 2) * HEAD_DIM;
+}
+
+static void product_cost(const gp_case *c, gp_cost *cost) {
+    shape s = product_shape(c);
+    double rows = (double)s.sequences * s.length, width = (double)packed_width(&s),
+           depth = (double)depth_of(c);
+    snprintf(cost->name, sizeof cost->name, "linear/llm-wqkv-rope");
     size_text(&s, cost);
-    cost->operations = 3 * rows * s.kv_heads * (GROUP + 1) * HEAD_DIM;
-    cost->bytes = 4 * rows * row + 8.0 * s.length * HALF;
+    cost->operations = 2 * rows * width * depth + 3 * rows * s.kv_heads * (GROUP + 1) * HEAD_DIM;
+    cost->matrix = true;
+    cost->bytes = 2 * (rows * depth + width * depth + rows * width) + 8.0 * s.length * HALF;
 }
 
-static void rope_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
-    shape s = rope_shape(c);
-    int64_t rows = (int64_t)s.sequences * s.length, angles = (int64_t)s.length * HALF;
-    gp_work_bf16(work, QKV, rows * s.kv_heads * (GROUP + 2) * HEAD_DIM, 1, seed);
+static void product_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
+    shape s = product_shape(c);
+    int64_t rows = (int64_t)s.sequences * s.length, angles = (int64_t)s.length * HALF, depth = depth_of(c);
+    gp_work_bf16(work, X, rows * depth, 1, seed);
+    gp_work_bf16(work, W, packed_width(&s) * depth, 3 / sqrtf((float)depth), seed); /* results near 1 */
     float *cosine = gp_work_input(work, COSINE, (size_t)angles * sizeof *cosine),
           *sine = gp_work_f32(work, SINE, angles, 3, seed);
     for (int64_t i = 0; cosine != NULL && sine != NULL && i < angles; i++) {
@@ -107,67 +121,85 @@ static void rope_fill(const gp_case *c, const gp_backend *backend, uint64_t *see
     fill_list(&s, seed, work);
     gp_work_output(work, PAGES, page_bytes(backend, &s));
     gp_work_output(work, Q, (size_t)(rows * q_width(&s)) * sizeof(uint16_t));
+    gp_work_library_output(work, QKV, (size_t)(rows * packed_width(&s)) * sizeof(uint16_t));
+    work->yardstick.kind = GP_YARDSTICK_PRODUCT;
+    work->yardstick.product.rows = rows;
+    work->yardstick.product.columns = work->yardstick.product.y_stride = packed_width(&s);
+    work->yardstick.product.depth = work->yardstick.product.x_stride = work->yardstick.product.w_stride =
+        depth;
+    work->yardstick.product.x = X;
+    work->yardstick.product.w = W;
+    work->yardstick.product.y = QKV;
+    work->yardstick.product.residual = -1;
 }
 
-static void rope_launch(const gp_case *c, gp_backend *backend, void *const *at) {
-    shape s = rope_shape(c);
+static void product_launch(const gp_case *c, gp_backend *backend, void *const *at) {
+    shape s = product_shape(c);
     gp_sequence sequences[SEQUENCES_MAX];
     list_sequences(&s, at, false, sequences);
-    backend->ops->rope_append(backend, &(gp_rope_append){.qkv = at[QKV],
-                                                         .sequences = sequences,
-                                                         .sequence_count = s.sequences,
-                                                         .group = GROUP,
-                                                         .cosine = at[COSINE],
-                                                         .sine = at[SINE],
-                                                         .cache = {at[PAGES], s.kv_heads, HEAD_DIM},
-                                                         .q = at[Q]});
+    backend->ops->linear(backend,
+                         &(gp_linear){.x = at[X],
+                                      .rows = (int64_t)s.sequences * s.length,
+                                      .weight = gp_placed(at[W], packed_width(&s), depth_of(c)),
+                                      .rope = &(gp_rope_append){.qkv = at[QKV],
+                                                                .sequences = sequences,
+                                                                .sequence_count = s.sequences,
+                                                                .group = GROUP,
+                                                                .cosine = at[COSINE],
+                                                                .sine = at[SINE],
+                                                                .cache = {at[PAGES], s.kv_heads, HEAD_DIM},
+                                                                .q = at[Q]}});
 }
 
-/** All of one head that is turned. Two products and a sum of values below 1: 4 roundings in f32, one to bf16.
- */
-static void compare_turned(gp_findings *findings, const gp_work *work, const uint16_t *x, int position,
-                           const uint16_t *have, int64_t row) {
-    const float *cosine = (const float *)work->buffers[COSINE].host + (int64_t)position * HALF,
-                *sine = (const float *)work->buffers[SINE].host + (int64_t)position * HALF;
-    for (int d = 0; d < HEAD_DIM; d++) {
-        int i = d % HALF;
-        double a = (double)gp_bf16_to_f32(x[i]), b = (double)gp_bf16_to_f32(x[i + HALF]);
-        double want = d < HALF ? a * (double)cosine[i] - b * (double)sine[i]
-                               : b * (double)cosine[i] + a * (double)sine[i];
-        double bound = 4 * 2 * GP_UNIT_F32;
-        gp_compare(findings, (double)gp_bf16_to_f32(have[d]), want,
-                   bound + GP_UNIT_BF16 * (fabs(want) + bound), row, d);
+/** Both sums of a pair of a head, and their turned values; the yardstick's are not turned. A sum's error
+ * comes with cos and sin, and two products and a sum round 3 times. */
+static void product_check(const gp_case *c, const gp_work *work, void *const *results, bool of_yardstick,
+                          uint64_t *seed, gp_findings *findings) {
+    shape s = product_shape(c);
+    const int64_t depth = depth_of(c), row_count = (int64_t)s.sequences * s.length;
+    const uint16_t *x = work->buffers[X].host, *w = work->buffers[W].host, *q = results[Q],
+                   *packed = results[QKV];
+    int64_t rows[GP_SAMPLES], pairs[GP_SAMPLES];
+    findings->l2_bound = gp_sum_l2(depth) + GP_UNIT_BF16;
+    if (!of_yardstick) gp_compare_written_bf16(findings, q, row_count * q_width(&s));
+    int count = gp_sample_indices(seed, row_count, rows);
+    for (int i = 0; i < count; i++) {
+        const int64_t row = rows[i];
+        const int sequence = (int)(row / s.length), position = (int)(row % s.length);
+        int pair_count = gp_sample_indices(seed, packed_width(&s) / 2, pairs);
+        for (int j = 0; j < pair_count; j++) {
+            const int head = (int)(pairs[j] / HALF), kv_head = head / (GROUP + 2), slot = head % (GROUP + 2),
+                      at = (int)(pairs[j] % HALF);
+            const bool turned = !of_yardstick && slot <= GROUP;
+            const float *cosines = work->buffers[COSINE].host, *sines = work->buffers[SINE].host;
+            const double cosine = turned ? (double)cosines[(int64_t)position * HALF + at] : 1,
+                         sine = turned ? (double)sines[(int64_t)position * HALF + at] : 0;
+            const uint16_t *have =
+                of_yardstick   ? packed + row * packed_width(&s) + head * HEAD_DIM
+                : slot < GROUP ? q + row * q_width(&s) + (kv_head * GROUP + slot) * HEAD_DIM
+                               : stored(&s, work, results[PAGES], sequence, position, kv_head, slot - GROUP);
+            double sums[2], bounds[2];
+            for (int part = 0; part < 2; part++) {
+                double magnitude = 0;
+                sums[part] =
+                    gp_dot_bf16(x + row * depth, w + ((int64_t)head * HEAD_DIM + at + part * HALF) * depth,
+                                depth, &magnitude);
+                bounds[part] = gp_sum_bound(depth, magnitude);
+            }
+            for (int part = 0; part < 2; part++) {
+                double want = sums[part] * cosine + (part == 0 ? -1 : 1) * sums[1 - part] * sine;
+                double bound = bounds[part] * fabs(cosine) + bounds[1 - part] * fabs(sine);
+                bound += 3 * GP_UNIT_F32 * (fabs(sums[0]) + fabs(sums[1]) + bounds[0] + bounds[1]);
+                gp_compare(findings, (double)gp_bf16_to_f32(have[at + part * HALF]), want,
+                           bound + GP_UNIT_BF16 * (fabs(want) + bound), row,
+                           head * HEAD_DIM + at + part * HALF);
+            }
+        }
     }
 }
 
-static void rope_check(const gp_case *c, const gp_work *work, void *const *results, bool of_yardstick,
-                       uint64_t *seed, gp_findings *findings) {
-    shape s = rope_shape(c);
-    const uint16_t *qkv = work->buffers[QKV].host, *q = results[Q];
-    int64_t rows[GP_SAMPLES];
-    (void)of_yardstick;
-    findings->l2_bound = GP_UNIT_BF16;
-    gp_compare_written_bf16(findings, q, (int64_t)s.sequences * s.length * q_width(&s));
-    int count = gp_sample_indices(seed, (int64_t)s.sequences * s.length, rows);
-    for (int i = 0; i < count; i++)
-        for (int head = 0; head < s.kv_heads; head++) {
-            int64_t row = rows[i];
-            int sequence = (int)(row / s.length), position = (int)(row % s.length);
-            const uint16_t *x = qkv + (row * s.kv_heads + head) * (GROUP + 2) * HEAD_DIM;
-            for (int g = 0; g < GROUP; g++)
-                compare_turned(findings, work, x + g * HEAD_DIM, position,
-                               q + row * q_width(&s) + (head * GROUP + g) * HEAD_DIM, row);
-            compare_turned(findings, work, x + GROUP * HEAD_DIM, position,
-                           stored(&s, work, results[PAGES], sequence, position, head, 0), row);
-            if (memcmp(x + (GROUP + 1) * HEAD_DIM,
-                       stored(&s, work, results[PAGES], sequence, position, head, 1),
-                       HEAD_DIM * sizeof *x) != 0)
-                gp_wrong(findings, "the value of position %d, head %d is not what was given", position, head);
-        }
-}
-
-const gp_family gp_family_rope = {sizeof ropes / sizeof *ropes, rope_cost, rope_fill, rope_launch,
-                                  rope_check};
+const gp_family gp_family_rope = {sizeof products / sizeof *products, product_cost, product_fill,
+                                  product_launch, product_check};
 
 /* ---- attention: of whole prompts, and of their last positions alone ---- */
 
@@ -260,7 +292,7 @@ static void step_settle(const gp_case *c, gp_backend *backend, void *const *at) 
     backend->ops->upload(backend, at[STEPS], sequences, (size_t)s.sequences * sizeof *sequences);
 }
 
-/** Angles are 0, so that what a step writes is what the check expects in the pages; turning is rope_append's.
+/** Angles are 0, so that what a step writes is what the check expects in the pages; turning is the product's.
  */
 static void step_fill(const gp_case *c, const gp_backend *backend, uint64_t *seed, gp_work *work) {
     shape s = step_shape(c);

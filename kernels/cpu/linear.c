@@ -68,6 +68,7 @@ static bool any_image_row(const gp_partial_lora *lora, int64_t rows);
 
 void GP_CPU(linear)(gp_backend *backend, const gp_linear *linear) {
     const float *x = gp_cpu_values(linear->x);
+    gp_operand *target = linear->rope != NULL ? linear->rope->qkv : linear->y_operand;
     int64_t x_stride = linear->x_stride != 0 ? linear->x_stride : linear->weight.columns;
     job work = {.backend = backend,
                 .outputs = 1,
@@ -79,7 +80,7 @@ void GP_CPU(linear)(gp_backend *backend, const gp_linear *linear) {
                 .residual = linear->residual,
                 .residual_stride =
                     linear->residual_stride != 0 ? linear->residual_stride : linear->weight.rows,
-                .output = gp_cpu_output_of(linear->y, linear->y_operand),
+                .output = gp_cpu_output_of(linear->y, target),
                 .y_stride = linear->y_stride != 0 ? linear->y_stride : linear->weight.rows};
     work.products[0][0] = (product){x, x_stride, &linear->weight, NULL};
     if (any_image_row(linear->lora, linear->rows)) {
@@ -89,6 +90,7 @@ void GP_CPU(linear)(gp_backend *backend, const gp_linear *linear) {
         work.count[0] = 2;
     }
     run_job(&work);
+    if (linear->rope != NULL) GP_CPU(rope_append)(backend, linear->rope);
 }
 
 void GP_CPU(linear_swiglu)(gp_backend *backend, const gp_linear_swiglu *linear) {

@@ -103,7 +103,6 @@ const gp_ops GP_CPU(ops) = {
     .norm = GP_CPU(norm),
     .attention = GP_CPU(attention),
     .window_attention = GP_CPU(window_attention),
-    .rope_append = GP_CPU(rope_append),
     .paged_attention = GP_CPU(paged_attention),
     .decode_attention = GP_CPU(decode_attention),
     .embed = GP_CPU(embed),

@@ -116,7 +116,6 @@ void linear_swiglu(gp_backend *, const gp_linear_swiglu *);
 void norm(gp_backend *, const gp_norm *);
 void attention(gp_backend *, const gp_attention *);
 void window_attention(gp_backend *, const gp_window_attention *);
-void rope_append(gp_backend *, const gp_rope_append *);
 void paged_attention(gp_backend *, const gp_paged_attention *);
 void decode_attention(gp_backend *, const gp_decode_attention *);
 void embed(gp_backend *, const gp_embed *);

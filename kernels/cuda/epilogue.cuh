@@ -266,11 +266,11 @@ template <int columns> constexpr int kWordStride = columns / 2 + 4; // so that e
 static_assert(16 * kWordStride<64> * 4 <= kPatchBytes<64> && 16 * kWordStride<48> * 4 <= kPatchBytes<48>);
 
 /** The `which`-th columns of a warp's sums, of `groups` times as many. */
-template <int groups, int count, int taken>
-__device__ __forceinline__ void take_columns(float (&y)[taken], const float (&sums)[count], int which) {
+template <int groups, int count>
+__device__ __forceinline__ void take_columns(float *y, const float (&sums)[count], int which) {
     with_constant<0, groups>(which, [&](auto group) {
 #pragma unroll
-        for (int i = 0; i < taken; i++) y[i] = sums[group.value * taken + i];
+        for (int i = 0; i < count / groups; i++) y[i] = sums[group.value * (count / groups) + i];
     });
 }
 
@@ -291,26 +291,43 @@ __device__ __forceinline__ void finish_sums(const Gemm &product, const float *bi
     activate_all(product.activation, y);
 }
 
-/** Stores them at (row, column) of y_operand, of which `rows_left` rows are the product's, or more. */
+/** The row of the first turn and the column of the octets that a lane has after exchange_sums; row 4 where it
+ * has nothing to do. */
+template <int columns> __device__ __forceinline__ int octet_row() {
+    return static_cast<int>(threadIdx.x) % 32 / (columns / 8);
+}
+template <int columns> __device__ __forceinline__ int octet_column() {
+    return static_cast<int>(threadIdx.x) % 32 % (columns / 8) * 8;
+}
+
+/** Sums of a warp's 16 rows as products leave them, to a lane's octets of every fourth row. */
 template <int columns>
-__device__ __forceinline__ void store_sums(const Gemm &product, void *patch, int64_t first_row,
-                                           int first_column, int rows_left, const float (&y)[columns / 2]) {
+__device__ __forceinline__ void exchange_sums(void *patch, const float (&y)[columns / 2],
+                                              uint4 (&octets)[4]) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    constexpr int kStride = kWordStride<columns>, kOctets = columns / 8;
+    constexpr int kStride = kWordStride<columns>;
     uint32_t *words = static_cast<uint32_t *>(patch) + lane / 4 * kStride + lane % 4;
 #pragma unroll
-    for (int j = 0; j < kOctets; j++) {
+    for (int j = 0; j < columns / 8; j++) {
         words[4 * j] = pack_bf16(y[4 * j], y[4 * j + 1]);
         words[4 * j + 8 * kStride] = pack_bf16(y[4 * j + 2], y[4 * j + 3]);
     }
-    const int row = lane / kOctets, column = first_column + lane % kOctets * 8; // row 4 and on: nothing to do
-    const int left = row < 4 && column < product.columns ? rows_left - row : 0;
-    const uint32_t *source = static_cast<uint32_t *>(patch) + row % 4 * kStride + lane % kOctets * 4;
-    uint4 octets[4];
+    const uint32_t *source =
+        static_cast<uint32_t *>(patch) + octet_row<columns>() % 4 * kStride + octet_column<columns>() / 2;
     __syncwarp();
 #pragma unroll
     for (int turn = 0; turn < 4; turn++) octets[turn] = load_16(source + 4 * turn * kStride);
     __syncwarp();
+}
+
+/** Stores them at (row, column) of y_operand, of which `rows_left` rows are the product's, or more. */
+template <int columns>
+__device__ __forceinline__ void store_sums(const Gemm &product, void *patch, int64_t first_row,
+                                           int first_column, int rows_left, const float (&y)[columns / 2]) {
+    uint4 octets[4];
+    exchange_sums<columns>(patch, y, octets);
+    const int row = octet_row<columns>(), column = first_column + octet_column<columns>();
+    const int left = row < 4 && column < product.columns ? rows_left - row : 0;
     uint16_t *target = product.y_operand + (first_row + row) * product.y_stride + column;
     const int64_t step = 4 * product.y_stride;
 #pragma unroll

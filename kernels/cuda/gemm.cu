@@ -10,6 +10,9 @@
  * SwiGLU: the tile's rows of W are 16 of W1 and 16 of W3 in turn, so that a warp holds both factors of 16
  * columns. Their additions differ in s too: one after the other, each for its half.
  *
+ * Packed QKV (qkv_end.cuh): the tile's rows of W are 16 of a head's first half and the 16 of its second that
+ * turn with them in turn, so that a thread holds both.
+ *
  * A tile ends 16 rows of a warp at a time, in a loop whose code stands once: 45 KB in all, where the same for
  * every pair of sums were 166.
  *
@@ -18,6 +21,7 @@
  * 2·rows·columns·(depth + rank), bytes at least 2·(rows·depth + columns·depth) + the result.
  */
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/qkv_end.cuh"
 
 #include <ptx/matrix.cuh>
 
@@ -46,9 +50,42 @@ __device__ __forceinline__ void load_rows(unsigned char *tile, const uint16_t *s
     }
 }
 
-template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows>
+/** The column that a row of a packed QKV product's tile of W is for, `row` counted from the first tile's: 32
+ * rows have 16 columns of either half of a head. */
+__device__ __forceinline__ int qkv_column(int head_dim, int row) {
+    const int parts = head_dim / 32, head = row / 32 / parts, part = row / 32 % parts;
+    return head * head_dim + part * 16 + row % 16 + row / 16 % 2 * (head_dim / 2);
+}
+
+/** Ends 16 rows of a warp: sums of a thread's rows `row` and row + 8, of columns from the `column`-th of the
+ * head's first half on, and of the second half. */
+__device__ __forceinline__ void end_qkv_rows(const QkvEnd &end, int row, HeadColumn column, float (&low)[8],
+                                             float (&high)[8]) {
+    const RowPlace places[2] = {find_row(end, row), find_row(end, row + 8)};
+    if (is_turned(end, column)) {
+        Angles<2> angles;
+        load_angles(end, {places[0].position, places[1].position}, column.at, angles);
+        turn_sums(angles, low, high);
+    }
+    const HeadTarget targets(end, column);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        if (places[half].position < 0) continue;
+        uint16_t *target = targets.of_row(row + half * 8, places[half]) + column.at;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const int at = 4 * j + 2 * half;
+            uint32_t *words = reinterpret_cast<uint32_t *>(target + 8 * j);
+            words[0] = pack_bf16(low[at], low[at + 1]);
+            words[end.cache.head_dim / 4] = pack_bf16(high[at], high[at + 1]);
+        }
+    }
+}
+
+template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows, class End>
 static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
-    multiply_tiles(const __grid_constant__ Gemm product) {
+    multiply_tiles(const __grid_constant__ Gemm product, const __grid_constant__ End end) {
+    constexpr bool kQkv = kIsQkv<End>, kHalves = kSwiglu || kQkv;
     constexpr int kThreads = kWarpsM * kWarpsN * 32;
     constexpr int kTileM = kWarpsM * kRows, kTileN = kWarpsN * kWarpColumns; // rows of the W tile
     constexpr int kColumns = kSwiglu ? kTileN / 2 : kTileN;                  // of y
@@ -92,14 +129,15 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
         int depth = main ? product.depth : own.rank;
         load_rows<kThreads, kTileM>(x_tile, main ? product.x : own.s, main ? product.x_stride : own.s_stride,
                                     first_row, product.rows, k, depth);
-        if constexpr (!kSwiglu)
+        if constexpr (!kHalves)
             load_rows<kThreads, kTileN>(w_tile, main ? own.w : own.b, main ? own.w_stride : own.b_stride,
                                         first_column, product.columns, k, depth);
-        for (int i = thread; kSwiglu && i < kTileN * 8;
+        for (int i = thread; kHalves && i < kTileN * 8;
              i += kThreads) { // rows 32·j … + 15 of W1, + 16 … + 31 of W3
-            int row = i / 8, chunk = i % 8, factor = row / 16 % 2;
+            int row = i / 8, chunk = i % 8, factor = kSwiglu ? row / 16 % 2 : 0;
             const Weight &weight = product.weight[factor];
             int column = first_column + row / 32 * 16 + row % 16, left = depth - (k + chunk * 8);
+            if constexpr (kQkv) column = qkv_column(end.cache.head_dim, first_column + row);
             bool inside = column < product.columns && left > 0 && (main || factor == half);
             const uint16_t *base = main ? weight.w : weight.b;
             int64_t stride = main ? weight.w_stride : weight.b_stride;
@@ -139,6 +177,26 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
         }
     });
 
+    if constexpr (kQkv) {
+        const int first = qkv_column(end.cache.head_dim, first_column + warp_n * kWarpColumns);
+        if (first >= product.columns) return;
+        HeadColumn own = head_column(end, first);
+        own.at += lane % 4 * 2;
+#pragma unroll 1
+        for (int i = 0; i < kTilesM; i++) {
+            float low[8], high[8];
+            with_constant<0, kTilesM>(i, [&](auto which) {
+#pragma unroll
+                for (int e = 0; e < 8; e++) {
+                    low[e] = sums[which.value][e / 4][e % 4];
+                    high[e] = sums[which.value][e / 4 + kTilesN / 2][e % 4];
+                }
+            });
+            end_qkv_rows(end, static_cast<int>(first_row) + warp_m * kRows + i * 16 + lane / 4, own, low,
+                         high);
+        }
+        return;
+    }
     /* 16 rows at a time, so that activations stand here once; pair j of half h is columns 8·j …, row 8·h ….
      */
     constexpr int kPairs = kSwiglu ? kTilesN / 2 : kTilesN;
@@ -191,25 +249,35 @@ static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
     }
 }
 
-template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows>
-static void run(gp_backend *backend, const Gemm &product) {
+template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows, class End>
+static void run(gp_backend *backend, const Gemm &product, const End &end) {
     constexpr int kTileM = kWarpsM * kRows, kTileN = kWarpsN * kWarpColumns,
                   kColumns = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared = static_cast<size_t>(kStages) * (kTileM + kTileN) * 2 * kDepth;
     static_assert(kShared <= kSharedBaseline, "the tile's stages");
     dim3 grid(blocks_for(product.rows, kTileM), blocks_for(product.columns, kColumns));
-    GP_RUN(backend, (multiply_tiles<kSwiglu, kWarpsM, kWarpsN, kRows>), grid, kWarpsM * kWarpsN * 32, kShared,
-           product);
+    GP_RUN(backend, (multiply_tiles<kSwiglu, kWarpsM, kWarpsN, kRows, End>), grid, kWarpsM * kWarpsN * 32,
+           kShared, product, end);
+}
+
+template <bool kSwiglu, class End>
+static void run_tiles(gp_backend *backend, const Gemm &product, const End &end) {
+    int64_t large =
+        static_cast<int64_t>(blocks_for(product.rows, 128)) * blocks_for(product.columns, kSwiglu ? 64 : 128);
+    if (large < of(backend).processors)
+        run<kSwiglu, 2, 2, 32>(backend, product, end);
+    else
+        run<kSwiglu, 2, 4, 64>(backend, product, end);
 }
 
 void gemm(gp_backend *backend, const Gemm &product, bool swiglu) {
-    int64_t large =
-        static_cast<int64_t>(blocks_for(product.rows, 128)) * blocks_for(product.columns, swiglu ? 64 : 128);
-    bool small = large < of(backend).processors;
-    if (swiglu)
-        small ? run<true, 2, 2, 32>(backend, product) : run<true, 2, 4, 64>(backend, product);
-    else
-        small ? run<false, 2, 2, 32>(backend, product) : run<false, 2, 4, 64>(backend, product);
+    swiglu ? run_tiles<true>(backend, product, StoreEnd()) : run_tiles<false>(backend, product, StoreEnd());
+}
+
+bool gemm_qkv(gp_backend *backend, const Gemm &product, const QkvEnd &end) {
+    if (end.cache.head_dim % kWarpColumns != 0) return false;
+    run_tiles<false>(backend, product, end);
+    return true;
 }
 
 } // namespace gp_cuda

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/pages.cuh"
 
 namespace gp_cuda {
 
@@ -41,11 +41,27 @@ struct Gemm {
     bool octets; // eight of y_operand, which alone is wanted: no y, no residual, no rows to be 0
 };
 
+/** What a packed QKV product ends in, instead of y: gp_rope_append for these sequences of its rows. */
+struct QkvEnd {
+    uint16_t *q; // [rows, kv_heads·group, head_dim]
+    const float *cosine, *sine;
+    gp_kv_layer cache;
+    int group, count; // of the sequences
+    SequenceList sequences;
+};
+
 /** Tiles of 128×128 or 64×64, mma.sync. */
 void gemm(gp_backend *backend, const Gemm &product, bool swiglu);
 
 /** Tiles of 128 × 256, 144, 128 or 64 by tensor copies and wgmma; false where the shape needs the other. */
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu);
+
+/** The same products with that end, of the f32 sums; false where the shape needs rope_append behind one. */
+bool gemm_qkv(gp_backend *backend, const Gemm &product, const QkvEnd &end);
+bool gemm_hopper_qkv(gp_backend *backend, const Gemm &product, const QkvEnd &end);
+
+/** The end on its own, of a product that stands in append->qkv. */
+void rope_append(gp_backend *backend, const gp_rope_append *append);
 
 constexpr int kDecodeParts = 4; // pairs of sums in a decoding step's products
 

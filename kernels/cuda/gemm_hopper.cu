@@ -13,12 +13,17 @@
  * SwiGLU: kTileN/2 rows of W1 and of W3 a stage, two products of half the width; then the two additions one
  * after the other.
  *
+ * Packed QKV ends as qkv_end.cuh says where heads have 64 or 128 numbers: a thread has both halves of a head
+ * in its sums. Its tables are on their way while the tile's products run, and each next part of them while a
+ * part is stored.
+ *
  * Tiles 128 × 256, 48 KB a stage, four stages: 4.2 MFLOP against 48 KB from L2, 87 operations a byte, which
  * at 790 TFLOP/s asks 9 TB/s of L2 in all; 128, 144 or 64 columns, six stages, for narrower results. Tiles go
  * through x in groups of eight row tiles, so that what is read together stays in L2. Operations
  * 2·rows·columns·(depth + rank).
  */
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/qkv_end.cuh"
 
 #include <ptx/registers.cuh>
 #include <ptx/tensor_copy.cuh>
@@ -105,10 +110,58 @@ __device__ __forceinline__ void put_patch(float *patch, const float (&sums)[coun
     });
 }
 
-template <bool kSwiglu, int kTileN, bool kOctets>
+/** A warp's 16 rows of packed QKV, in pieces of 32 columns: units are a piece of a head's first half and that
+ * which it turns with. A lane knows the place of row lane mod 16. */
+struct QkvRows {
+    int first;
+    RowPlace own;
+    int positions[2]; // of rows lane/4 and lane/4 + 8, whose sums a lane has
+
+    __device__ __forceinline__ void find(const QkvEnd &end, int first_row) {
+        const int lane = static_cast<int>(threadIdx.x) % 32;
+        first = first_row;
+        own = find_row(end, first + lane % 16);
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            positions[half] = __shfl_sync(0xFFFFFFFFu, own.position, lane / 4 + 8 * half);
+    }
+};
+
+/** The piece of a unit's first half, in heads of 64 or 128. */
+__device__ __forceinline__ int low_piece(int head_dim, int unit) {
+    return head_dim == 128 ? unit / 2 * 4 + unit % 2 : 2 * unit;
+}
+
+/** Issues the loads of a unit's angles, where it is turned. */
+__device__ __forceinline__ void load_unit_angles(const QkvEnd &end, const QkvRows &rows,
+                                                 const HeadColumn &unit, Angles<4> &angles) {
+    if (is_turned(end, unit))
+        load_angles(end, rows.positions, unit.at + static_cast<int>(threadIdx.x) % 4 * 2, angles);
+}
+
+/** Stores a unit: its first half's sums, then its second's. */
+__device__ __forceinline__ void store_unit(const QkvEnd &end, const QkvRows &rows, void *patch,
+                                           const HeadColumn &unit, const float (&y)[32]) {
+    uint4 octets[4];
+    exchange_sums<64>(patch, y, octets);
+    const HeadTarget target(end, unit);
+    const int across = octet_column<64>();
+    const int at = unit.at + across % 32 + across / 32 * (end.cache.head_dim / 2);
+#pragma unroll
+    for (int turn = 0; turn < 4; turn++) {
+        const int row = octet_row<64>() + 4 * turn;
+        const RowPlace own = {__shfl_sync(0xFFFFFFFFu, rows.own.position, row),
+                              __shfl_sync(0xFFFFFFFFu, rows.own.page, row)};
+        if (own.position >= 0) store_16(target.of_row(rows.first + row, own) + at, octets[turn]);
+    }
+}
+
+template <bool kSwiglu, int kTileN, bool kOctets, class End>
 static __global__ void __launch_bounds__(kThreads, 1)
-    multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps) {
+    multiply_boxes(const __grid_constant__ Gemm product, const __grid_constant__ Maps maps,
+                   const __grid_constant__ End end) {
 #if GP_HOPPER
+    constexpr bool kQkv = kIsQkv<End>;
     constexpr int kStages = kStagesFor<kTileN>, kFactors = kSwiglu ? 2 : 1;
     constexpr int kWidth = kTileN / kFactors; // columns of y
     constexpr int kAcross = kPatchColumns<kWidth>, kGroups = kWidth / kAcross;
@@ -187,7 +240,14 @@ static __global__ void __launch_bounds__(kThreads, 1)
             };
             /* On their way while the products run; SwiGLU has neither. */
             [[maybe_unused]] float4 bias[(kWidth + 127) / 128], next[kTurns] = {};
-            if constexpr (!kSwiglu)
+            [[maybe_unused]] QkvRows rows;
+            [[maybe_unused]] HeadColumn unit;
+            [[maybe_unused]] Angles<4> angles;
+            if constexpr (kQkv) {
+                rows.find(end, static_cast<int>(warp_row));
+                unit = head_column(end, n * kWidth);
+                load_unit_angles(end, rows, unit, angles);
+            } else if constexpr (!kSwiglu)
                 if (product.quads) {
                     load_bias<kWidth>(product, n * kWidth, bias);
                     if constexpr (!kOctets)
@@ -235,10 +295,27 @@ static __global__ void __launch_bounds__(kThreads, 1)
             if constexpr (kSwiglu) {
 #pragma unroll
                 for (int i = 0; i < kWidth / 2; i++) sums[0][i] = silu(sums[0][i]) * sums[kFactors - 1][i];
-            } else if (product.quads) {
-                keep_bias<kWidth>(warp_bias, bias);
+            } else if constexpr (!kQkv) {
+                if (product.quads) keep_bias<kWidth>(warp_bias, bias);
             }
-            if constexpr (kOctets) {
+            if constexpr (kQkv) {
+                const int dim = end.cache.head_dim;
+                const int units = min(kWidth, product.columns - n * kWidth) / 64;
+#pragma unroll 1
+                for (int i = 0; i < units; i++) {
+                    const int piece = low_piece(dim, i);
+                    const HeadColumn now = unit;
+                    float y[32];
+                    take_columns<kWidth / 32>(y, sums[0], piece);
+                    take_columns<kWidth / 32>(y + 16, sums[0], piece + dim / 64);
+                    if (is_turned(end, now)) turn_sums(angles, y, y + 16);
+                    if (i + 1 < units) { // on their way while this one is stored
+                        unit = head_column(end, n * kWidth + 32 * low_piece(dim, i + 1));
+                        load_unit_angles(end, rows, unit, angles);
+                    }
+                    store_unit(end, rows, patches, now, y);
+                }
+            } else if constexpr (kOctets) {
 #pragma unroll 1
                 for (int group = 0; group < kGroups; group++) {
                     float y[kAcross / 2];
@@ -281,8 +358,8 @@ static __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <bool kSwiglu, int kTileN, bool kOctets>
-static bool run_boxes(gp_backend *backend, const Gemm &product) {
+template <bool kSwiglu, int kTileN, bool kOctets, class End>
+static bool run_boxes(gp_backend *backend, const Gemm &product, const End &end) {
     constexpr int kStages = kStagesFor<kTileN>, kWidth = kSwiglu ? kTileN / 2 : kTileN;
     constexpr size_t kShared =
         static_cast<size_t>(kStages) * (kXBytes + kTileN * kDepth * 2 + 2 * sizeof(mbarrier)) +
@@ -307,14 +384,14 @@ static bool run_boxes(gp_backend *backend, const Gemm &product) {
     if (!fits) return false;
     unsigned tiles = blocks_for(product.rows, kTileM) * blocks_for(product.columns, kWidth);
     unsigned processors = static_cast<unsigned>(of(backend).processors);
-    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN, kOctets>), tiles < processors ? tiles : processors,
-           kThreads, kShared, product, maps);
+    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN, kOctets, End>), tiles < processors ? tiles : processors,
+           kThreads, kShared, product, maps, end);
     return true;
 }
 
 template <int kTileN> static bool run(gp_backend *backend, const Gemm &product) {
-    return product.octets ? run_boxes<false, kTileN, true>(backend, product)
-                          : run_boxes<false, kTileN, false>(backend, product);
+    return product.octets ? run_boxes<false, kTileN, true>(backend, product, StoreEnd())
+                          : run_boxes<false, kTileN, false>(backend, product, StoreEnd());
 }
 
 /*
@@ -331,13 +408,21 @@ template <int kTileN> static bool run(gp_backend *backend, const Gemm &product) 
 bool gemm_hopper(gp_backend *backend, const Gemm &product, bool swiglu) {
     const int columns = product.columns;
     if (swiglu && !product.octets) return false;
-    if (swiglu && columns <= 1024) return run_boxes<true, 128, true>(backend, product);
-    if (swiglu) return run_boxes<true, 256, true>(backend, product);
+    if (swiglu && columns <= 1024) return run_boxes<true, 128, true>(backend, product, StoreEnd());
+    if (swiglu) return run_boxes<true, 256, true>(backend, product, StoreEnd());
     if (columns % 144 == 0 && columns != 1152) return run<144>(backend, product);
     if (columns <= 768) return run<64>(backend, product);
     if (columns == 1024 && product.depth >= 1024) return run<256>(backend, product);
     if (columns <= 1536 || columns % 256 == 128) return run<128>(backend, product);
     return run<256>(backend, product);
+}
+
+/** Tiles have whole heads, and the width that the same columns have else where that is not less. */
+bool gemm_hopper_qkv(gp_backend *backend, const Gemm &product, const QkvEnd &end) {
+    const int columns = product.columns, dim = end.cache.head_dim;
+    if (dim != 64 && dim != 128) return false;
+    if (columns <= 1536 || columns % 256 == 128) return run_boxes<false, 128, true>(backend, product, end);
+    return run_boxes<false, 256, true>(backend, product, end);
 }
 
 } // namespace gp_cuda

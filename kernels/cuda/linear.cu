@@ -1,7 +1,9 @@
 /**
  * linear and linear_swiglu: which product serves. Decoding steps go to gemm_decode, those of more rows to
  * gemm_batch; the rest to gemm_hopper where the GPU and the shape allow it, else to gemm. A low-rank addition
- * first has its s = x Aᵀ made, by the same product, on the tiles that have image rows.
+ * first has its s = x Aᵀ made, by the same product, on the tiles that have image rows. Packed QKV goes to the
+ * products that end as gp_rope_append says, once for as many sequences as a launch takes, or to a product and
+ * rope_append.
  */
 #include "kernels/cuda/gemm.h"
 
@@ -33,6 +35,32 @@ static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decod
         gemm_decode(backend, product, swiglu);
     else if (!of(backend).hopper || !gemm_hopper(backend, product, swiglu))
         gemm(backend, product, swiglu);
+}
+
+/** The packed product of the rows of kSequences sequences at a time, with its end; false where none serves.
+ */
+static bool multiply_qkv(gp_backend *backend, const Gemm &product, const gp_rope_append &rope) {
+    bool served = true;
+    for_sequences(rope.sequences, rope.sequence_count, [&](const SequenceList &list, int count) {
+        QkvEnd end = {bits_of(rope.q), rope.cosine, rope.sine, rope.cache, rope.group, count, list};
+        int64_t first = product.rows, last = 0;
+        for (int i = 0; i < count; i++) {
+            if (list.at[i].rows <= 0) continue;
+            const int64_t begin = list.at[i].first_row, behind = begin + list.at[i].rows;
+            first = begin < first ? begin : first;
+            last = behind > last ? behind : last;
+        }
+        if (!served || first >= last) return;
+        for (int i = 0; i < count; i++) end.sequences.at[i].first_row -= static_cast<int32_t>(first);
+        end.q += first * rope.cache.kv_heads * rope.group * rope.cache.head_dim;
+        Gemm part = product;
+        part.rows = last - first;
+        part.x += first * part.x_stride;
+        if (part.weight[0].s != nullptr) part.weight[0].s += first * part.weight[0].s_stride;
+        if (part.image_row != nullptr) part.image_row += first;
+        served = of(backend).hopper ? gemm_hopper_qkv(backend, part, end) : gemm_qkv(backend, part, end);
+    });
+    return served;
 }
 
 /** The weight with its addition, whose s is computed here. */
@@ -77,7 +105,11 @@ void linear(gp_backend *backend, const gp_linear *linear) {
     product.y = linear->y;
     product.y_operand = bits_of(linear->y_operand);
     product.y_stride = linear->y_stride != 0 ? linear->y_stride : linear->weight.rows;
-    multiply(backend, product, false, linear->decode);
+    if (linear->rope == nullptr) return multiply(backend, product, false, linear->decode);
+    if (multiply_qkv(backend, product, *linear->rope)) return;
+    product.y_operand = bits_of(linear->rope->qkv);
+    multiply(backend, product, false, false);
+    rope_append(backend, linear->rope);
 }
 
 void linear_swiglu(gp_backend *backend, const gp_linear_swiglu *linear) {

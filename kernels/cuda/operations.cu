@@ -155,7 +155,6 @@ const gp_ops *operations() {
         ops.norm = norm;
         ops.attention = attention;
         ops.window_attention = window_attention;
-        ops.rope_append = rope_append;
         ops.paged_attention = paged_attention;
         ops.decode_attention = decode_attention;
         ops.embed = embed;

@@ -1,7 +1,7 @@
 /**
- * Rotation of a head by its position, as rope.cu and decode_attention.cu do it: a thread has kVector numbers
- * of the first half of a head and those that they turn with in the second half, turns them in f32 and rounds.
- * kVector is 4, or 8, for accesses of 16 bytes, where the half is a multiple of 8.
+ * Rotation of a head by its position. Halves are how rope.cu and decode_attention.cu do it: a thread has
+ * kVector numbers of the first half of a head and those that they turn with in the second half, turns them in
+ * f32 and rounds. kVector is 4, or 8, for accesses of 16 bytes, where the half is a multiple of 8.
  */
 #pragma once
 
@@ -9,6 +9,13 @@
 #include <ptx/memory.cuh>
 
 namespace gp_cuda {
+
+/** (a, b) → (a·cos − b·sin, b·cos + a·sin), of numbers that stand half a head apart. */
+__device__ __forceinline__ void turn_pair(float &a, float &b, float cosine, float sine) {
+    const float turned = a * cosine - b * sine;
+    b = b * cosine + a * sine;
+    a = turned;
+}
 
 /** kVector bf16, two a word. */
 template <int kVector> struct Vector { uint32_t words[kVector / 2]; };
@@ -54,7 +61,7 @@ template <int kVector> struct Halves {
         store_vector(target + half, high);
     }
 
-    /** (a, b) → (a·cos − b·sin, b·cos + a·sin); the tables at the part's first number. */
+    /** turn_pair of all; the tables at the part's first number. */
     __device__ __forceinline__ void turn(const float *cosines, const float *sines) {
         float cosine[kVector], sine[kVector];
         load_table(cosine, cosines);
@@ -64,9 +71,10 @@ template <int kVector> struct Halves {
             float a0 = __uint_as_float(low.words[i] << 16), a1 = __uint_as_float(low.words[i] & 0xFFFF0000u);
             float b0 = __uint_as_float(high.words[i] << 16),
                   b1 = __uint_as_float(high.words[i] & 0xFFFF0000u);
-            float c0 = cosine[2 * i], c1 = cosine[2 * i + 1], s0 = sine[2 * i], s1 = sine[2 * i + 1];
-            low.words[i] = pack_bf16(a0 * c0 - b0 * s0, a1 * c1 - b1 * s1);
-            high.words[i] = pack_bf16(b0 * c0 + a0 * s0, b1 * c1 + a1 * s1);
+            turn_pair(a0, b0, cosine[2 * i], sine[2 * i]);
+            turn_pair(a1, b1, cosine[2 * i + 1], sine[2 * i + 1]);
+            low.words[i] = pack_bf16(a0, a1);
+            high.words[i] = pack_bf16(b0, b1);
         }
     }
 };

@@ -1,6 +1,7 @@
 /**
- * attention, window_attention, rope_append, paged_attention and decode_attention against a plain softmax in
- * float64, on every kind of backend.
+ * attention, window_attention, paged_attention and decode_attention against a plain softmax in float64, on
+ * every kind of backend. Pages are written by a linear's gp_rope_append, whose sums have one product each
+ * that is not 0, so that they are exact and packed rows known to the bit; test_linear has others.
  *
  * Tolerance in f32: a score's error is below (d + 8)·u·S, S = Σ|q·k|·scale, u = 2^-24: d + 1 roundings of the
  * sum, 2 of the scale, and up to 5 of the rotated q and k. A weight's relative error then is that plus the 2
@@ -227,12 +228,61 @@ static void rotate(const gp_backend *backend, const float *x, const float *cosin
  * launch of prompts may take. PAGES: of both prompts. */
 enum { POSITIONS = 700, PAGES = 2 * ((POSITIONS + GP_PAGE_TOKENS - 1) / GP_PAGE_TOKENS), MANY = 70 };
 
+/** Packed rows, and the linear that makes them: each of its weight's rows has a single 1 or −1. */
+typedef struct packed {
+    const float *qkv; /* [rows, width], what it makes */
+    gp_linear linear;
+} packed;
+
+static packed make_packed(uint64_t *seed, gp_backend *backend, int64_t rows, int64_t width) {
+    enum { DEPTH = 72 };
+    float *x = random_operands(seed, backend, rows * DEPTH, 2),
+          *qkv = host_memory((size_t)(rows * width) * sizeof *qkv);
+    gp_matrix weight = {gp_allocate_zeroed((size_t)(width * DEPTH), sizeof(float)), GP_DTYPE_F32, width,
+                        DEPTH, DEPTH};
+    REQUIRE(weight.data != NULL && kept_count < KEPT_MAX, "no memory, or too many matrices");
+    float *entries = kept_memory[kept_count++] = (void *)(uintptr_t)weight.data;
+    for (int64_t column = 0; column < width; column++) {
+        int from = random_between(seed, 0, DEPTH - 1);
+        float sign = random_between(seed, 0, 1) ? 1 : -1;
+        entries[column * DEPTH + from] = sign;
+        for (int64_t row = 0; row < rows; row++)
+            qkv[row * width + column] = sign * x[row * DEPTH + from] + 0.0f; /* −0 + 0 = 0, as in a sum */
+    }
+    return (packed){
+        qkv,
+        {.x = operands_on(backend, x, rows * DEPTH), .rows = rows, .weight = place_matrix(backend, weight)}};
+}
+
+/** The rows' product and what it ends in. */
+static void append_rows(gp_backend *backend, const packed *rows, const gp_rope_append *append) {
+    gp_linear linear = rows->linear;
+    linear.rope = append;
+    backend->ops->linear(backend, &linear);
+}
+
+/** The same for sequences that may have rows in common: each for itself, its q forgotten. */
+static void append_each(gp_backend *backend, const packed *rows, gp_rope_append append,
+                        const gp_sequence *sequences, int count) {
+    for (int i = 0; i < count; i++) {
+        gp_sequence alone = sequences[i];
+        packed own = *rows;
+        own.linear.x = gp_operand_at(backend, own.linear.x, alone.first_row * rows->linear.weight.columns);
+        own.linear.rows = alone.rows;
+        alone.first_row = 0;
+        append.sequences = &alone;
+        append.sequence_count = 1;
+        append_rows(backend, &own, &append);
+    }
+}
+
 /** Two sequences in a packed batch, and what of them is in host memory. */
 typedef struct paged {
     gp_backend *backend;
     int kv_heads, group, dim, lengths[2], first_row[2];
     float scale;
-    const float *qkv, *q; /* as the operations have them */
+    packed rows;
+    const float *q; /* as the operations have them */
     const float *cosine, *sine;
 } paged;
 
@@ -245,7 +295,7 @@ static void check_position(const paged *p, uint64_t *seed, int s, int position, 
     for (int head = 0; head < p->kv_heads; head++) {
         int64_t row_width = (int64_t)(p->group + 2) * p->dim;
         for (int key = 0; key <= position; key++) {
-            const float *x = p->qkv + ((p->first_row[s] + key) * p->kv_heads + head) * row_width;
+            const float *x = p->rows.qkv + ((p->first_row[s] + key) * p->kv_heads + head) * row_width;
             rotate(p->backend, x + p->group * p->dim, p->cosine + key * p->dim / 2,
                    p->sine + key * p->dim / 2, p->dim, &k[key]);
             kp[key] = k[key].value;
@@ -269,7 +319,7 @@ static void check_queries(const paged *p) {
             for (int head = 0; head < p->kv_heads * p->group; head++) {
                 int64_t row = p->first_row[s] + position;
                 int64_t kv_row = row * p->kv_heads + head / p->group;
-                const float *x = p->qkv + (kv_row * (p->group + 2) + head % p->group) * p->dim;
+                const float *x = p->rows.qkv + (kv_row * (p->group + 2) + head % p->group) * p->dim;
                 const float *have = p->q + (row * p->kv_heads * p->group + head) * p->dim;
                 rotated want;
                 rotate(p->backend, x, p->cosine + position * p->dim / 2, p->sine + position * p->dim / 2,
@@ -289,7 +339,7 @@ static void compare_pages(const paged *p, const void *have, const void *want, in
                *there = from_backend(backend, want, (size_t)pages * page_bytes);
     for (int i = 0; i < pages; i++)
         CHECK(memcmp(here + (size_t)i * page_bytes, there + (size_t)i * page_bytes, page_bytes) == 0,
-              "%s: %d kv heads, group %d, dim %d: decoding steps leave page %d of %d as rope_append does not",
+              "%s: %d kv heads, group %d, dim %d: decoding steps leave page %d of %d as a prompt does not",
               backend->name, p->kv_heads, p->group, p->dim, i, pages);
 }
 
@@ -297,7 +347,7 @@ static void compare_pages(const paged *p, const void *have, const void *want, in
  * MANY decoding steps at once, of positions of both sequences; the first ones are at the ends of pages and of
  * splits. A step reads the prompt's full pages, the first PAGES of append.cache, and writes to a page of its
  * own after them, which holds the positions before the step's and is poison from there on. The operation has
- * to leave the bytes that rope_append of one row more leaves there, and all other pages as they were. Each
+ * to leave the bytes that a prompt of one row more leaves there, and all other pages as they were. Each
  * step gives the bits that it gives alone, whatever the positions that there may be. Some sequences between
  * have no row: nothing is read or written for them.
  */
@@ -309,7 +359,8 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
     const int ends[] = {p->lengths[0], p->lengths[1], 1, 64, 65, 128, 129, 300, 700};
     const int end_count = sizeof ends / sizeof *ends;
     const size_t cache_bytes = (PAGES + MANY) * backend->ops->kv_page_bytes(p->kv_heads, p->dim);
-    gp_operand *packed = operands_on(backend, NULL, MANY * packed_width),
+    gp_operand *all_rows = operands_on(backend, p->rows.qkv, p->rows.linear.rows * packed_width),
+               *step_rows = operands_on(backend, NULL, MANY * packed_width),
                *y = operands_on(backend, NULL, (MANY + 1) * width),
                *alone_y = operands_on(backend, NULL, width);
     int of[MANY]; /* the sequence */
@@ -327,8 +378,8 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
         before[i] = (gp_sequence){row - begun, begun, position - begun, pages + i * PAGES / 2};
         after[i] = (gp_sequence){row - begun, begun + 1, position - begun, pages + i * PAGES / 2};
         steps[i] = (gp_sequence){i, 1, position, pages + i * PAGES / 2};
-        backend->ops->copy(backend, gp_operand_at(backend, packed, i * packed_width),
-                           gp_operand_at(backend, append.qkv, row * packed_width),
+        backend->ops->copy(backend, gp_operand_at(backend, step_rows, i * packed_width),
+                           gp_operand_at(backend, all_rows, row * packed_width),
                            (size_t)packed_width * gp_dtype_size(backend->operand));
     }
     backend->ops->upload(backend, pages, lists, sizeof lists);
@@ -337,15 +388,13 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
         listed[2 * i] = steps[i];
         listed[2 * i + 1] = (gp_sequence){MANY, 0, i % 2 == 0 ? -1 : POSITIONS - 1, NULL};
     }
-    append.sequences = before;
-    append.sequence_count = MANY;
-    backend->ops->rope_append(backend, &append);
+    append_each(backend, &p->rows, append, before, MANY);
     gp_kv_layer cache = append.cache, wanted = append.cache;
     cache.pages = on_backend(backend, NULL, cache_bytes);
     wanted.pages = on_backend(backend, NULL, cache_bytes);
     backend->ops->copy(backend, cache.pages, append.cache.pages, cache_bytes);
     backend->ops->copy(backend, wanted.pages, append.cache.pages, cache_bytes);
-    gp_decode_attention attention = {.qkv = packed,
+    gp_decode_attention attention = {.qkv = step_rows,
                                      .sequences = on_backend(backend, listed, sizeof listed),
                                      .sequence_count = 2 * MANY,
                                      .positions = POSITIONS,
@@ -358,8 +407,7 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
     backend->ops->decode_attention(backend, &attention);
     const void *begun_pages = append.cache.pages;
     append.cache = wanted;
-    append.sequences = after;
-    backend->ops->rope_append(backend, &append);
+    append_each(backend, &p->rows, append, after, MANY);
     compare_pages(p, cache.pages, wanted.pages, PAGES + MANY);
     const float *have = operands_from(backend, y, (MANY + 1) * width);
     for (int64_t i = MANY * width; i < (MANY + 1) * width; i++)
@@ -374,7 +422,7 @@ static void check_decoding(const paged *p, uint64_t *seed, gp_rope_append append
         int mark = handed_out_count;
         backend->ops->copy(backend, cache.pages, begun_pages, cache_bytes);
         gp_sequence single = {0, 1, position, steps[i].pages};
-        attention.qkv = gp_operand_at(backend, packed, i * packed_width);
+        attention.qkv = gp_operand_at(backend, step_rows, i * packed_width);
         attention.y = alone_y;
         attention.sequences = on_backend(backend, &single, sizeof single);
         attention.sequence_count = 1;
@@ -393,8 +441,8 @@ static void test_long_steps(uint64_t *seed, gp_backend *backend) {
     enum { LONGEST = 4097, DIM = 64, TABLE = LONGEST / GP_PAGE_TOKENS + 1, PACKED = 3 * DIM };
     static const int lengths[] = {1, 63, 64, 65, 4095, 4096, LONGEST};
     enum { STEPS = sizeof lengths / sizeof *lengths, ANGLES = LONGEST * DIM / 2 };
-    const float *prompt = random_operands(seed, backend, GP_PAGE_TOKENS * PACKED, 2),
-                *packed = random_operands(seed, backend, STEPS * PACKED, 2);
+    const packed prompt = make_packed(seed, backend, GP_PAGE_TOKENS, PACKED);
+    const float *step_rows = random_operands(seed, backend, STEPS * PACKED, 2);
     float *cosine = host_memory(ANGLES * sizeof *cosine), *sine = random_floats(seed, ANGLES, 0);
     for (int i = 0; i < ANGLES; i++) cosine[i] = 1; /* turning is test_pages' */
     int32_t lists[STEPS + 1][TABLE] = {{0}};        /* page 0 is the shared one */
@@ -403,7 +451,7 @@ static void test_long_steps(uint64_t *seed, gp_backend *backend) {
     const size_t page_bytes = backend->ops->kv_page_bytes(1, DIM);
     gp_kv_layer cache = {on_backend(backend, NULL, (1 + STEPS) * page_bytes), 1, DIM};
     gp_sequence whole = {0, GP_PAGE_TOKENS, 0, pages + STEPS * TABLE}, steps[2 * STEPS];
-    gp_rope_append append = {.qkv = operands_on(backend, prompt, GP_PAGE_TOKENS * PACKED),
+    gp_rope_append append = {.qkv = operands_on(backend, NULL, GP_PAGE_TOKENS * PACKED),
                              .sequences = &whole,
                              .sequence_count = 1,
                              .group = 1,
@@ -411,7 +459,7 @@ static void test_long_steps(uint64_t *seed, gp_backend *backend) {
                              .sine = floats_on(backend, sine, ANGLES),
                              .cache = cache,
                              .q = operands_on(backend, NULL, GP_PAGE_TOKENS * DIM)};
-    backend->ops->rope_append(backend, &append);
+    append_rows(backend, &prompt, &append);
     for (int i = 0; i < STEPS; i++) {
         char *own = (char *)cache.pages + (size_t)(1 + i) * page_bytes;
         backend->ops->copy(backend, own, cache.pages, page_bytes);
@@ -420,7 +468,7 @@ static void test_long_steps(uint64_t *seed, gp_backend *backend) {
     }
     gp_operand *y = operands_on(backend, NULL, STEPS * DIM);
     backend->ops->decode_attention(
-        backend, &(gp_decode_attention){.qkv = operands_on(backend, packed, STEPS * PACKED),
+        backend, &(gp_decode_attention){.qkv = operands_on(backend, step_rows, STEPS * PACKED),
                                         .sequences = on_backend(backend, steps, sizeof steps),
                                         .sequence_count = 2 * STEPS,
                                         .positions = 2 * LONGEST,
@@ -436,10 +484,10 @@ static void test_long_steps(uint64_t *seed, gp_backend *backend) {
         result want;
         for (int key = 0; key < lengths[i]; key++) {
             bool own = key == lengths[i] - 1;
-            k[key] = (own ? packed + i * PACKED : prompt + key % GP_PAGE_TOKENS * PACKED) + DIM;
+            k[key] = (own ? step_rows + i * PACKED : prompt.qkv + key % GP_PAGE_TOKENS * PACKED) + DIM;
             v[key] = k[key] + DIM;
         }
-        reference(backend, packed + i * PACKED, k, v, NULL, lengths[i], DIM, 0.125, &want);
+        reference(backend, step_rows + i * PACKED, k, v, NULL, lengths[i], DIM, 0.125, &want);
         compare(have + i * DIM, &want, DIM, "a long step's attention", backend, lengths[i] - 1);
     }
     release_memory();
@@ -463,7 +511,7 @@ static void check_many_pieces(const paged *p, gp_rope_append append, gp_paged_at
     attention.y = operands_on(backend, NULL, y_count);
     append.sequences = attention.sequences = pieces;
     append.sequence_count = attention.sequence_count = count;
-    backend->ops->rope_append(backend, &append);
+    append_rows(backend, &p->rows, &append);
     backend->ops->paged_attention(backend, &attention);
     CHECK(memcmp(whole_y, operands_from(backend, attention.y, y_count), (size_t)y_count * sizeof *whole_y) ==
               0,
@@ -483,7 +531,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
     p.first_row[1] = p.lengths[0];
     int64_t width = (int64_t)kv_heads * (group + 2) * dim, rows = p.lengths[0] + p.lengths[1];
     int64_t y_count = rows * kv_heads * group * dim;
-    float *qkv = random_operands(seed, backend, rows * width, 2);
+    p.rows = make_packed(seed, backend, rows, width);
     float *cosine = random_floats(seed, POSITIONS * dim / 2, 0),
           *sine = random_floats(seed, POSITIONS * dim / 2, 0);
     for (int i = 0; i < POSITIONS * dim / 2; i++) {
@@ -497,7 +545,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
     size_t cache_bytes = (PAGES + MANY) * backend->ops->kv_page_bytes(kv_heads, dim);
     gp_sequence sequences[2] = {{0, p.lengths[0], 0, pages},
                                 {p.lengths[0], p.lengths[1], 0, pages + PAGES / 2}};
-    gp_rope_append append = {.qkv = operands_on(backend, qkv, rows * width),
+    gp_rope_append append = {.qkv = operands_on(backend, NULL, rows * width),
                              .sequences = sequences,
                              .sequence_count = 2,
                              .group = group,
@@ -512,10 +560,9 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
                                     .cache = append.cache,
                                     .scale = p.scale,
                                     .y = operands_on(backend, NULL, y_count)};
-    backend->ops->rope_append(backend, &append);
+    append_rows(backend, &p.rows, &append);
     backend->ops->paged_attention(backend, &attention);
     const float *whole = operands_from(backend, attention.y, y_count);
-    p.qkv = qkv;
     p.q = operands_from(backend, append.q, y_count);
     p.cosine = cosine;
     p.sine = sine;
@@ -537,7 +584,7 @@ static void test_pages(uint64_t *seed, gp_backend *backend, int kv_heads, int gr
             gp_sequence part = {sequences[s].first_row + done, piece, done, sequences[s].pages};
             append.sequences = attention.sequences = &part;
             append.sequence_count = attention.sequence_count = 1;
-            backend->ops->rope_append(backend, &append);
+            append_rows(backend, &p.rows, &append);
             backend->ops->paged_attention(backend, &attention);
             done += piece;
         }
