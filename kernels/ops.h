@@ -294,6 +294,9 @@ typedef struct gp_add_upsampled {
 
 /* ---- masks -------------------------------------------------------------------------------------------- */
 
+/** Channels that gp_mask_upsample takes at most where operands are not f32: SAM 2's. */
+enum { GP_MASK_CHANNELS_MOST = 256 };
+
 /**
  * The mask decoder's up-scaling and the product with the hypernetworks' rows, for `masks` maps at once:
  * deconvolution 2×2 + bias + skip1 → LayerNorm over channels → GELU → deconvolution 2×2 + bias + skip0 → GELU

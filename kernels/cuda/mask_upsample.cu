@@ -1,123 +1,323 @@
 /**
- * The mask decoder's up-scaling and hypernetwork product: deconvolution 2×2 + bias + skip1 → LayerNorm → GELU
- * → deconvolution 2×2 + bias + skip0 → GELU → four logits a pixel.
+ * The mask decoder's up-scaling and hypernetwork product in one kernel: deconvolution 2×2 + bias + skip1 →
+ * LayerNorm → GELU → deconvolution 2×2 + bias + skip0 → GELU → four logits a pixel. Nothing but logits is
+ * written.
  *
  * A deconvolution of stride 2 is a product to four times its channels, whose parts land on the four pixels
- * below a cell: both are products of linear's (tensor cores, f32 results in scratch). Around them:
- * `spread_normalised`, a warp a pixel, adds bias and skip, normalises and writes bf16; `spread_logits`, a
- * warp eight pixels of a row, adds bias and skip and multiplies with the mask's four hypernetwork rows, so
- * that the up-scaled map itself is never written.
+ * below a cell. A block keeps the weights of two parts of the first product, the pixels below a cell of one
+ * line (64 KB), and all of the second's (16 KB) in shared memory, and reads them once. From there on its
+ * twelve warps never wait for each other. A warp's unit is one part of 32 cells of a mask: 32 pixels of 64
+ * channels, then 128 of 32. Its first sums stay in registers: four lanes have a row, so norms need two
+ * shuffles, and as bf16 the same registers are the second product's left side. A quarter of that product at a
+ * time, a pixel's 32 channels are four lanes' eight each, and the four lanes end with a logit each.
  *
- * At grid 64 and 256 channels a mask is 0.8 GFLOP; bytes: 2 MB in, 4 + 4 MB of the first product's results, 2
- * + 2 of bf16, 8 + 8 of the second's, 6 MB of skips (shared by all masks), 1 MB of logits: 8 µs at 4.3 TB/s,
- * less from L2.
+ * No fragment is turned. Products may take k in any order that both sides agree on, and columns may lie in
+ * any order: lane c of four takes the 16 bytes at k = 8·c of a slice of 32, which serve two mma, and gets the
+ * sums of channels 8·c … 8·c + 7 of a slice, so that x, skips and hypernetwork rows are read by 16 bytes a
+ * lane, whole sectors. Weights lie in shared memory as lanes read them, 512 bytes a warp without conflicts.
+ *
+ * By arithmetic, nothing of it measured; grid 64, 256 channels. A mask: 0.54 GFLOP of the first product, 0.27
+ * of the second; 3.1 M GELU of ~14 instructions, ~21 with what stands around them. A unit is 384 mma, 192
+ * GELU a lane, ~5200 instructions a warp, so ~1300 cycles of a processor's four schedulers, beside 768 cycles
+ * of its tensor cores at 1024 multiply-adds a cycle and ~850 of its shared memory and L1. 8 masks are 4096
+ * units, 31 for each of 132 processors: 41 000 cycles, 23 µs at 1.755 GHz if a scheduler never waited, 33 at
+ * 70 %. One mask is 512 units, 4 a processor, a warp alone on each scheduler: ~5 µs, and ~3 before that for
+ * launch and weights. Bytes from L2 of 8 masks: x twice (34 MB; the two parts of a line are neighbours and
+ * share L1), weights 11, skips 13 where masks of the same cells meet in L1 (they are neighbours as well; 101
+ * where not), logits 8: 12 to 28 µs at 5.5 TB/s, beside the instructions. From memory 38 MB, 9 µs.
  */
 #include "kernels/cuda/activation.cuh"
 
-#include <ptx/convert.cuh>
+#include <ptx/async_copy.cuh>
+#include <ptx/matrix.cuh>
+#include <ptx/memory.cuh>
 
 namespace gp_cuda {
 
-constexpr int kSpreadThreads = 256, kSpreadPixels = 8, kHyperRows = 4;
+constexpr int kCells = 32, kHyperRows = 4;
+constexpr int kSlice = 32; // values along k that a quad's lanes read by 16 bytes each
+/** Warps of a block: together they have all registers, and channels one by one take more of them. */
+template <bool kFull> constexpr int kWarps = kFull ? 12 : 8;
 
-/** Where pixel (y, x) of a map of 2·side finds its part of a cell's `4·channels` values. */
-__device__ __forceinline__ int64_t part_of(int64_t mask, int side, int y, int x, int channels) {
-    int64_t cell = (mask * side + y / 2) * side + x / 2;
-    return (cell * 4 + 2 * (y % 2) + x % 2) * channels;
+/* Channels of x, of the pixels between, of the last ones: at most. */
+constexpr int kChannels = GP_MASK_CHANNELS_MOST, kBetween = kChannels / 4, kLast = kChannels / 8;
+constexpr int kSlices1 = kChannels / kSlice, kTiles1 = kBetween / 8;
+constexpr int kSlices2 = kBetween / kSlice, kTiles2 = kLast / 8;
+constexpr int kFragment = 512; // bytes: 8 columns of a slice, 16 for each lane
+constexpr int kPartBytes = kSlices1 * kTiles1 * kFragment, kQuarterBytes = kSlices2 * kTiles2 * kFragment;
+
+/** What a block keeps in shared memory. */
+struct Kept {
+    unsigned char parts[2][kPartBytes];       // [slice, tile, lane] of 16 bytes
+    unsigned char quarters[4][kQuarterBytes]; // the same
+    float bias1[kBetween], norm_weight[kBetween], norm_bias[kBetween], bias2[kLast];
+};
+static_assert(sizeof(Kept) <= kSharedBaseline, "a block's weights");
+
+/** The channel of column `column` of tile `tile`: of each slice of 32, a lane's sums are eight neighbours. */
+template <int kTiles> __device__ __forceinline__ int channel_of(int tile, int column) {
+    static_assert(kTiles % 4 == 0, "whole slices");
+    return tile / 4 * 32 + column / 2 * 8 + tile % 4 * 2 + column % 2;
 }
 
-__device__ __forceinline__ float sum_of_warp(float value) {
-    for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
-    return value;
-}
-
-/** cells [masks, grid², 4·channels] → y [masks, (2·grid)², channels] at `stride`, bf16. */
-static __global__ void __launch_bounds__(kSpreadThreads)
-    spread_normalised(const __grid_constant__ gp_mask_upsample up, const float *cells, uint16_t *target,
-                      int64_t stride, int64_t pixels) {
-    const int64_t pixel = static_cast<int64_t>(blockIdx.x) * (kSpreadThreads / 32) + threadIdx.x / 32;
-    if (pixel >= pixels) return; // whole warps
-    const int lane = threadIdx.x % 32, channels = up.channels / 4, side = 2 * up.grid;
-    const int64_t in_map = pixel % (static_cast<int64_t>(side) * side),
-                  mask = pixel / (static_cast<int64_t>(side) * side);
-    const int y = static_cast<int>(in_map / side), x = static_cast<int>(in_map % side);
-    const float *part = cells + part_of(mask, up.grid, y, x, channels), *skip = up.skip1 + in_map * channels;
-    float sum = 0;
-    for (int i = lane; i < channels; i += 32) sum += part[i] + up.bias1[i] + skip[i];
-    const float mean = sum_of_warp(sum) / static_cast<float>(channels);
-    sum = 0;
-    for (int i = lane; i < channels; i += 32) {
-        float value = part[i] + up.bias1[i] + skip[i] - mean;
-        sum += value * value;
+/** Weights of kSlices × kTiles fragments; channel `channel` of them is row `first + channel` of the matrix,
+ * and there are `channels` of them. What is beyond is 0. */
+template <int kSlices, int kTiles>
+__device__ __forceinline__ void keep(unsigned char *target, const gp_matrix &weight, int first,
+                                     int channels) {
+    const auto *from = static_cast<const uint16_t *>(weight.data);
+    for (int i = threadIdx.x; i < kSlices * kTiles * 32; i += blockDim.x) {
+        const int lane = i % 32, tile = i / 32 % kTiles, slice = i / 32 / kTiles;
+        const int channel = channel_of<kTiles>(tile, lane / 4), k = slice * kSlice + lane % 4 * 8;
+        const int left = static_cast<int>(weight.columns) - k;
+        const bool inside = channel < channels && left > 0;
+        copy_async(target + 16 * i, inside ? from + (first + channel) * weight.stride + k : from,
+                   inside ? min(2 * left, 16) : 0);
     }
-    const float scale = 1.0f / sqrtf(sum_of_warp(sum) / static_cast<float>(channels) + up.epsilon);
-    for (int i = lane; i < channels; i += 32) {
-        float value = (part[i] + up.bias1[i] + skip[i] - mean) * scale * up.norm_weight[i] + up.norm_bias[i];
-        target[pixel * stride + i] = static_cast<uint16_t>(pack_bf16(activate(GP_ACTIVATION_GELU, value), 0));
-    }
 }
 
-/** cells [masks, (2·grid)², 4·channels] → logits [masks, 4, (4·grid)²]. */
-static __global__ void __launch_bounds__(kSpreadThreads)
-    spread_logits(const __grid_constant__ gp_mask_upsample up, const float *cells, int64_t groups) {
-    const int64_t group = static_cast<int64_t>(blockIdx.x) * (kSpreadThreads / 32) + threadIdx.x / 32;
-    if (group >= groups) return;
-    const int lane = threadIdx.x % 32, channels = up.channels / 8, side = 4 * up.grid;
-    const int across = (side + kSpreadPixels - 1) / kSpreadPixels;
-    const int64_t area = static_cast<int64_t>(side) * side, line = group / across, mask = line / side;
-    const int y = static_cast<int>(line % side), first = static_cast<int>(group % across) * kSpreadPixels;
-    const float *hyper = up.hyper + mask * kHyperRows * channels;
-    float mine = 0; // lane 8·k + p: logit k of pixel p
+/** `values` for `most` channels, 0 from `channels` on. */
+__device__ __forceinline__ void keep_floats(float *target, const float *values, int channels, int most) {
+    for (int i = threadIdx.x; i < most; i += blockDim.x) target[i] = i < channels ? values[i] : 0.0f;
+}
+
+/** Channels `first` to first + 7 of a row; a multiple of 8. What the row does not have is 0. */
+template <bool kFull>
+__device__ __forceinline__ void load_eight(float (&values)[8], const float *row, int first, int channels) {
+    if constexpr (kFull) {
 #pragma unroll
-    for (int p = 0; p < kSpreadPixels; p++) {
-        const int x = min(first + p, side - 1);
-        const float *part = cells + part_of(mask, up.grid * 2, y, x, channels);
-        const float *skip = up.skip0 + (static_cast<int64_t>(y) * side + x) * channels;
-        float logits[kHyperRows] = {0, 0, 0, 0};
-        for (int i = lane; i < channels; i += 32) {
-            float value = activate(GP_ACTIVATION_GELU, part[i] + up.bias2[i] + skip[i]);
-#pragma unroll
-            for (int k = 0; k < kHyperRows; k++) logits[k] += value * hyper[k * channels + i];
+        for (int half = 0; half < 2; half++) {
+            const uint4 four = load_16(row + first + 4 * half);
+            values[4 * half] = __uint_as_float(four.x);
+            values[4 * half + 1] = __uint_as_float(four.y);
+            values[4 * half + 2] = __uint_as_float(four.z);
+            values[4 * half + 3] = __uint_as_float(four.w);
         }
+    } else {
 #pragma unroll
-        for (int k = 0; k < kHyperRows; k++) {
-            float logit = sum_of_warp(logits[k]);
-            if (lane == k * kSpreadPixels + p) mine = logit;
-        }
+        for (int i = 0; i < 8; i++) values[i] = first + i < channels ? row[first + i] : 0.0f;
     }
-    const int x = first + lane % kSpreadPixels;
-    if (x < side)
-        up.logits[(mask * kHyperRows + lane / kSpreadPixels) * area + static_cast<int64_t>(y) * side + x] =
-            mine;
 }
 
-/** f32 results of the second product, the larger one, then the bf16 map between. */
+__device__ __forceinline__ float sum_of_quad(float value) {
+    value += __shfl_xor_sync(0xFFFFFFFFu, value, 1);
+    return value + __shfl_xor_sync(0xFFFFFFFFu, value, 2);
+}
+
+/** Of four values of each of four lanes, lane c has the four's sum of value c. */
+__device__ __forceinline__ float scatter_sums(const float (&values)[4], int lane) {
+    const bool odd = lane % 2 != 0, upper = lane / 2 % 2 != 0;
+    const float low = (odd ? values[1] : values[0]) +
+                      __shfl_xor_sync(0xFFFFFFFFu, odd ? values[0] : values[1], 1),
+                high = (odd ? values[3] : values[2]) +
+                       __shfl_xor_sync(0xFFFFFFFFu, odd ? values[2] : values[3], 1);
+    return (upper ? high : low) + __shfl_xor_sync(0xFFFFFFFFu, upper ? low : high, 2);
+}
+
+/** Two slices' steps of 16 along k, of 16 rows and 8 columns. */
+__device__ __forceinline__ void multiply_slice(float (&sums)[4], uint4 upper, uint4 lower, uint4 weight) {
+    const uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y},
+                   second[4] = {upper.z, lower.z, upper.w, lower.w};
+    multiply(sums, first, weight.x, weight.y);
+    multiply(sums, second, weight.z, weight.w);
+}
+
+/** Bias, skip, LayerNorm and GELU of 16 pixels' first sums; `pixels` as multiply_slice takes rows. */
+template <bool kFull>
+__device__ __forceinline__ void normalise(const gp_mask_upsample &up, const Kept &kept,
+                                          float (&sums)[kTiles1][4], const float *const (&skip)[2], int lane,
+                                          uint4 (&pixels)[kSlices2][2]) {
+    const int channels = kFull ? kBetween : up.channels / 4;
+    float mean[2] = {0, 0}, scale[2] = {0, 0};
+#pragma unroll
+    for (int slice = 0; slice < kSlices2; slice++) {
+        const int first = slice * kSlice + lane % 4 * 8;
+        float bias[8], skips[2][8];
+        load_eight<true>(bias, kept.bias1, first, kBetween);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            load_eight<kFull>(skips[half], skip[half], first, channels);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float &value = sums[4 * slice + i / 2][2 * half + i % 2];
+                value += bias[i] + skips[half][i];
+                mean[half] += value;
+            }
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        mean[half] = sum_of_quad(mean[half]) / static_cast<float>(channels);
+#pragma unroll
+        for (int slice = 0; slice < kSlices2; slice++)
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                float &value = sums[4 * slice + i / 2][2 * half + i % 2];
+                value -= mean[half];
+                if (kFull || slice * kSlice + lane % 4 * 8 + i < channels)
+                    scale[half] = fmaf(value, value, scale[half]);
+            }
+        scale[half] = 1.0f / sqrtf(sum_of_quad(scale[half]) / static_cast<float>(channels) + up.epsilon);
+    }
+#pragma unroll
+    for (int slice = 0; slice < kSlices2; slice++) {
+        float weight[8], bias[8];
+        load_eight<true>(weight, kept.norm_weight, slice * kSlice + lane % 4 * 8, kBetween);
+        load_eight<true>(bias, kept.norm_bias, slice * kSlice + lane % 4 * 8, kBetween);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float y[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                y[i] =
+                    gelu(fmaf(sums[4 * slice + i / 2][2 * half + i % 2] * scale[half], weight[i], bias[i]));
+            pixels[slice][half] = make_uint4(pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3]),
+                                             pack_bf16(y[4], y[5]), pack_bf16(y[6], y[7]));
+        }
+    }
+}
+
+/** Units [parts of a line, masks, groups of cells], the first fastest. kFull: there are kChannels channels.
+ */
+template <bool kFull>
+static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
+    upsample_masks(const __grid_constant__ gp_mask_upsample up, int64_t units) {
+    Kept &kept = *shared_memory<Kept>();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int line = blockIdx.x % 2, cells = up.grid * up.grid, side = 4 * up.grid; // the line below a cell
+    const int channels = kFull ? kChannels : up.channels, between = channels / 4, last = channels / 8;
+    const int slices = kFull ? kSlices1 : (channels + kSlice - 1) / kSlice;
+    for (int part = 0; part < 2; part++)
+        keep<kSlices1, kTiles1>(kept.parts[part], up.weight1, (2 * line + part) * between, between);
+    for (int quarter = 0; quarter < 4; quarter++)
+        keep<kSlices2, kTiles2>(kept.quarters[quarter], up.weight2, quarter * last, last);
+    copy_commit();
+    keep_floats(kept.bias1, up.bias1, between, kBetween);
+    keep_floats(kept.norm_weight, up.norm_weight, between, kBetween);
+    keep_floats(kept.norm_bias, up.norm_bias, between, kBetween);
+    keep_floats(kept.bias2, up.bias2, last, kLast);
+    copy_wait<0>();
+    __syncthreads();
+
+    const int64_t block = blockIdx.x / 2, blocks = gridDim.x / 2, end = units * (block + 1) / blocks;
+#pragma unroll 1
+    for (int64_t unit = units * block / blocks + warp; unit < end; unit += kWarps<kFull>) {
+        const int part = static_cast<int>(unit % 2), mask = static_cast<int>(unit / 2 % up.masks);
+        const int first_cell = static_cast<int>(unit / 2 / up.masks) * kCells + lane / 4;
+        /* Row 16·i + 8·half + lane/4 of the unit's 32. */
+        const uint16_t *x[2][2];
+        int corner[2][2]; // a cell's first pixel in this part, in the full map
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int cell = min(first_cell + 16 * i + 8 * half, cells - 1);
+                const int64_t row = static_cast<int64_t>(mask) * cells + cell;
+                x[i][half] = reinterpret_cast<const uint16_t *>(up.x) + row * channels + lane % 4 * 8;
+                corner[i][half] = (4 * (cell / up.grid) + 2 * line) * side + 4 * (cell % up.grid) + 2 * part;
+            }
+
+        float sums[2][kTiles1][4] = {};
+        uint4 next[2][2] = {};
+        auto load = [&](int slice) {
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++)
+                    next[i][half] = kFull || slice * kSlice + lane % 4 * 8 < channels
+                                        ? load_16(x[i][half] + slice * kSlice)
+                                        : make_uint4(0, 0, 0, 0);
+        };
+        const unsigned char *weights = kept.parts[part] + 16 * lane;
+        load(0);
+#pragma unroll 2
+        for (int slice = 0; slice < slices; slice++) {
+            uint4 rows[2][2];
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) rows[i][half] = next[i][half];
+            if (slice + 1 < slices) load(slice + 1); // on its way while this one is multiplied
+#pragma unroll
+            for (int tile = 0; tile < kTiles1; tile++) {
+                const uint4 weight = load_16(weights + (slice * kTiles1 + tile) * kFragment);
+#pragma unroll
+                for (int i = 0; i < 2; i++) multiply_slice(sums[i][tile], rows[i][0], rows[i][1], weight);
+            }
+        }
+
+        uint4 pixels[2][kSlices2][2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float *skip[2];
+#pragma unroll
+            for (int half = 0; half < 2; half++) { // of half the side, at half the place
+                const int y = corner[i][half] / side / 2, pixel = corner[i][half] % side / 2;
+                skip[half] = up.skip1 + (static_cast<int64_t>(y) * (side / 2) + pixel) * between;
+            }
+            normalise<kFull>(up, kept, sums[i], skip, lane, pixels[i]);
+        }
+
+        float hyper[kHyperRows][8], bias[8], before[2][2];
+#pragma unroll
+        for (int k = 0; k < kHyperRows; k++)
+            load_eight<kFull>(hyper[k], up.hyper + (static_cast<int64_t>(mask) * kHyperRows + k) * last,
+                              lane % 4 * 8, last);
+        load_eight<true>(bias, kept.bias2, lane % 4 * 8, kLast);
+        float *logits = up.logits + (static_cast<int64_t>(mask) * kHyperRows + lane % 4) * side * side;
+#pragma unroll 1
+        for (int quarter = 0; quarter < 4; quarter++) {
+            const int below = quarter / 2 * side; // to the line of this quarter
+            float skips[2][2][8], values[2][kTiles2][4] = {};
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int64_t pixel = corner[i][half] + below + quarter % 2;
+                    load_eight<kFull>(skips[i][half], up.skip0 + pixel * last, lane % 4 * 8, last);
+                }
+            const unsigned char *quarters = kept.quarters[quarter] + 16 * lane;
+#pragma unroll
+            for (int slice = 0; slice < kSlices2; slice++)
+#pragma unroll
+                for (int tile = 0; tile < kTiles2; tile++) {
+                    const uint4 weight = load_16(quarters + (slice * kTiles2 + tile) * kFragment);
+#pragma unroll
+                    for (int i = 0; i < 2; i++)
+                        multiply_slice(values[i][tile], pixels[i][slice][0], pixels[i][slice][1], weight);
+                }
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float sum[kHyperRows] = {};
+#pragma unroll
+                    for (int c = 0; c < 8; c++) {
+                        const float value =
+                            gelu(values[i][c / 2][2 * half + c % 2] + bias[c] + skips[i][half][c]);
+#pragma unroll
+                        for (int k = 0; k < kHyperRows; k++) sum[k] = fmaf(value, hyper[k][c], sum[k]);
+                    }
+                    const float logit = scatter_sums(sum, lane);
+                    if (quarter % 2 == 0)
+                        before[i][half] = logit;
+                    else if (first_cell + 16 * i + 8 * half < cells)
+                        *reinterpret_cast<float2 *>(logits + corner[i][half] + below) =
+                            make_float2(before[i][half], logit);
+                }
+        }
+    }
+}
+
 void mask_upsample(gp_backend *backend, const gp_mask_upsample *up) {
     if (up->masks <= 0) return;
-    const int64_t cells = static_cast<int64_t>(up->masks) * up->grid * up->grid;
-    auto *products = static_cast<float *>(up->scratch);
-    auto *between =
-        reinterpret_cast<uint16_t *>(static_cast<unsigned char *>(up->scratch) +
-                                     gp_cuda_mask_product_bytes(up->masks, up->grid, up->channels));
-    gp_linear first = {};
-    first.x = up->x;
-    first.rows = cells;
-    first.weight = up->weight1;
-    first.y = products;
-    linear(backend, &first);
-    GP_RUN(backend, spread_normalised, blocks_for(4 * cells, kSpreadThreads / 32), kSpreadThreads, 0, *up,
-           products, between, gp_operand_width(up->channels / 4), 4 * cells);
-    gp_linear second = {};
-    second.x = reinterpret_cast<const gp_operand *>(between);
-    second.rows = 4 * cells;
-    second.x_stride = gp_operand_width(up->channels / 4);
-    second.weight = up->weight2;
-    second.y = products;
-    linear(backend, &second);
-    const int64_t side = 4 * static_cast<int64_t>(up->grid);
-    const int64_t groups = up->masks * side * ((side + kSpreadPixels - 1) / kSpreadPixels);
-    GP_RUN(backend, spread_logits, blocks_for(groups, kSpreadThreads / 32), kSpreadThreads, 0, *up, products,
-           groups);
+    const int64_t units = 2ll * up->masks * blocks_for(static_cast<int64_t>(up->grid) * up->grid, kCells);
+    const int64_t most = of(backend).processors / 2, pairs = most < 1 ? 1 : most < units ? most : units;
+    const unsigned blocks = 2 * static_cast<unsigned>(pairs); // a block for each line below a cell
+    if (up->channels == kChannels)
+        GP_RUN(backend, upsample_masks<true>, blocks, 32 * kWarps<true>, sizeof(Kept), *up, units);
+    else
+        GP_RUN(backend, upsample_masks<false>, blocks, 32 * kWarps<false>, sizeof(Kept), *up, units);
 }
 
 } // namespace gp_cuda
