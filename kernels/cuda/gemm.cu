@@ -24,6 +24,7 @@
 #include "kernels/cuda/qkv_end.cuh"
 
 #include <ptx/matrix.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
@@ -86,6 +87,7 @@ template <bool kSwiglu, int kWarpsM, int kWarpsN, int kRows, class End>
 static __global__ void __launch_bounds__(kWarpsM *kWarpsN * 32, 1)
     multiply_tiles(const __grid_constant__ Gemm product, const __grid_constant__ End end) {
     constexpr bool kQkv = kIsQkv<End>, kHalves = kSwiglu || kQkv;
+    follow_earlier();
     constexpr int kThreads = kWarpsM * kWarpsN * 32;
     constexpr int kTileM = kWarpsM * kRows, kTileN = kWarpsN * kWarpColumns; // rows of the W tile
     constexpr int kColumns = kSwiglu ? kTileN / 2 : kTileN;                  // of y
@@ -256,8 +258,8 @@ static void run(gp_backend *backend, const Gemm &product, const End &end) {
     constexpr size_t kShared = static_cast<size_t>(kStages) * (kTileM + kTileN) * 2 * kDepth;
     static_assert(kShared <= kSharedBaseline, "the tile's stages");
     dim3 grid(blocks_for(product.rows, kTileM), blocks_for(product.columns, kColumns));
-    GP_RUN(backend, (multiply_tiles<kSwiglu, kWarpsM, kWarpsN, kRows, End>), grid, kWarpsM * kWarpsN * 32,
-           kShared, product, end);
+    GP_RUN_EARLY(backend, (multiply_tiles<kSwiglu, kWarpsM, kWarpsN, kRows, End>), grid,
+                 kWarpsM * kWarpsN * 32, kShared, product, end);
 }
 
 template <bool kSwiglu, class End>

@@ -25,6 +25,7 @@
 #include "kernels/cuda/epilogue.cuh"
 #include "kernels/cuda/qkv_end.cuh"
 
+#include <ptx/overlap.cuh>
 #include <ptx/registers.cuh>
 #include <ptx/tensor_copy.cuh>
 #include <ptx/wgmma.cuh>
@@ -182,6 +183,7 @@ static __global__ void __launch_bounds__(kThreads, 1)
         fence_mbarrier_init();
     }
     __syncthreads();
+    follow_earlier();
 
     if (warpgroup == 0) {
         give_registers<kProducerRegisters>();
@@ -384,8 +386,8 @@ static bool run_boxes(gp_backend *backend, const Gemm &product, const End &end) 
     if (!fits) return false;
     unsigned tiles = blocks_for(product.rows, kTileM) * blocks_for(product.columns, kWidth);
     unsigned processors = static_cast<unsigned>(of(backend).processors);
-    GP_RUN(backend, (multiply_boxes<kSwiglu, kTileN, kOctets, End>), tiles < processors ? tiles : processors,
-           kThreads, kShared, product, maps, end);
+    GP_RUN_EARLY(backend, (multiply_boxes<kSwiglu, kTileN, kOctets, End>),
+                 tiles < processors ? tiles : processors, kThreads, kShared, product, maps, end);
     return true;
 }
 

@@ -10,6 +10,8 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/rope.cuh"
 
+#include <ptx/overlap.cuh>
+
 namespace gp_cuda {
 
 namespace {
@@ -28,6 +30,7 @@ struct Append {
 template <int kVector>
 __global__ __launch_bounds__(kThreads) void append_rows(const __grid_constant__ Append a,
                                                         const __grid_constant__ SequenceList sequences) {
+    follow_earlier();
     const gp_sequence &sequence = sequences.at[blockIdx.y];
     const int half = a.cache.head_dim / 2;
     const unsigned vectors = static_cast<unsigned>(half) / kVector;
@@ -68,9 +71,9 @@ void rope_append(gp_backend *backend, const gp_rope_append *append) {
         dim3 grid(blocks_for(rows * threads_a_row, kThreads), static_cast<unsigned>(count));
         if (grid.x == 0) return;
         if (vector == 8)
-            GP_RUN(backend, append_rows<8>, grid, kThreads, 0, a, list);
+            GP_RUN_EARLY(backend, append_rows<8>, grid, kThreads, 0, a, list);
         else
-            GP_RUN(backend, append_rows<4>, grid, kThreads, 0, a, list);
+            GP_RUN_EARLY(backend, append_rows<4>, grid, kThreads, 0, a, list);
     });
 }
 
