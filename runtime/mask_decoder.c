@@ -64,6 +64,9 @@ bool gp_mask_decoder_bind(gp_mask_decoder *decoder, const gp_config *config, gp_
         bind_attention(binder, width, width / 2, DECODER ".transformer.final_attn_token_to_image");
     decoder->final_norm = gp_bind_norm(binder, width, DECODER ".transformer.norm_final_attn");
     decoder->upscale1 = bind_deconvolution(binder, width, width / 4, DECODER ".output_upscaling.0.weight");
+    if (binder->backend != NULL && binder->backend->operand != GP_DTYPE_F32 && width > GP_MASK_CHANNELS_MOST)
+        gp_binder_refuse(binder, "maps of %lld channels, of which a GPU takes %d at most", (long long)width,
+                         GP_MASK_CHANNELS_MOST);
     decoder->upscale_bias1 = gp_bind_vector(binder, width / 4, DECODER ".output_upscaling.0.bias");
     decoder->upscale_norm = gp_bind_norm(binder, width / 4, DECODER ".output_upscaling.1");
     decoder->upscale2 =

@@ -31,6 +31,7 @@
 #include <ptx/async_copy.cuh>
 #include <ptx/matrix.cuh>
 #include <ptx/memory.cuh>
+#include <ptx/overlap.cuh>
 
 namespace gp_cuda {
 
@@ -187,6 +188,7 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
     const int line = blockIdx.x % 2, cells = up.grid * up.grid, side = 4 * up.grid; // the line below a cell
     const int channels = kFull ? kChannels : up.channels, between = channels / 4, last = channels / 8;
     const int slices = kFull ? kSlices1 : (channels + kSlice - 1) / kSlice;
+    let_next_begin();
     for (int part = 0; part < 2; part++)
         keep<kSlices1, kTiles1>(kept.parts[part], up.weight1, (2 * line + part) * between, between);
     for (int quarter = 0; quarter < 4; quarter++)
@@ -197,6 +199,7 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
     keep_floats(kept.norm_bias, up.norm_bias, between, kBetween);
     keep_floats(kept.bias2, up.bias2, last, kLast);
     copy_wait<0>();
+    await_earlier();
     __syncthreads();
 
     const int64_t block = blockIdx.x / 2, blocks = gridDim.x / 2, end = units * (block + 1) / blocks;
@@ -315,9 +318,9 @@ void mask_upsample(gp_backend *backend, const gp_mask_upsample *up) {
     const int64_t most = of(backend).processors / 2, pairs = most < 1 ? 1 : most < units ? most : units;
     const unsigned blocks = 2 * static_cast<unsigned>(pairs); // a block for each line below a cell
     if (up->channels == kChannels)
-        GP_RUN(backend, upsample_masks<true>, blocks, 32 * kWarps<true>, sizeof(Kept), *up, units);
+        GP_RUN_EARLY(backend, upsample_masks<true>, blocks, 32 * kWarps<true>, sizeof(Kept), *up, units);
     else
-        GP_RUN(backend, upsample_masks<false>, blocks, 32 * kWarps<false>, sizeof(Kept), *up, units);
+        GP_RUN_EARLY(backend, upsample_masks<false>, blocks, 32 * kWarps<false>, sizeof(Kept), *up, units);
 }
 
 } // namespace gp_cuda

@@ -22,9 +22,6 @@ size_t gp_cuda_mask_upsample_scratch(int masks, int grid, int channels);
 size_t gp_cuda_draw_mask_scratch(int height, int width);
 size_t gp_cuda_communicator_bytes(int size, size_t most);
 
-/** Bytes at the scratch's beginning for the f32 results of mask_upsample's products; bf16 rows follow. */
-size_t gp_cuda_mask_product_bytes(int masks, int grid, int channels);
-
 /** Elements that one kv head has in a page: keys, then values. */
 #define GP_CUDA_PAGE_HEAD_SIZE(head_dim) (2ll * GP_PAGE_TOKENS * (head_dim))
 

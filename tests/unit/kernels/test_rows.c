@@ -268,17 +268,17 @@ static void test_maps(uint64_t *seed, gp_backend *backend, int height, int width
 
 /**
  * By the definition of a 2×2 deconvolution, pixel by pixel in f64. In f32: two linear layers of at most 64
- * and 16 terms, a norm and two GELUs: the sums' bound 70·u·Σ|x·w| with Σ <= 64·0.5, amplified by the norm's
- * 1/√v <= 4.5, stays below 1e-3 for a pixel's channel, and a logit is off by Σ|hyper| times that; the errors
- * seen are some 100 times smaller, so the check also holds the mean error below 1e-5 a channel. Where
- * operands are bf16, the normed map is rounded before the second linear and the pixels and the hypernetwork's
- * rows before their product: a channel is off by 1.13·unit·Σ|w·normed|, then by the roundings of the two
- * factors.
+ * and 16 terms (of n times as many, a bound n² times as large), a norm and two GELUs: the sums' bound
+ * 70·u·Σ|x·w| with Σ <= 64·0.5, amplified by the norm's 1/√v <= 4.5, stays below 1e-3 for a pixel's channel,
+ * and a logit is off by Σ|hyper| times that; the errors seen are some 100 times smaller, so the check also
+ * holds the mean error below 1e-5 a channel. Where operands are bf16, the normed map is rounded before the
+ * second linear and the pixels and the hypernetwork's rows before their product: a channel is off
+ * by 1.13·unit·Σ|w·normed|, then by the roundings of the two factors.
  */
 static void test_upsample(uint64_t *seed, gp_backend *backend, int masks, int grid, int channels) {
     int c1 = channels / 4, c0 = channels / 8, cells = grid * grid;
     int64_t x_count = (int64_t)masks * cells * channels, area = 16ll * cells;
-    double unit = operand_unit(backend), total = 0;
+    double unit = operand_unit(backend), total = 0, times = channels > 64 ? channels / 64.0 : 1;
     const float *x = random_operands(seed, backend, x_count, 1);
     gp_matrix host1 = random_matrix(seed, GP_DTYPE_BF16, 4 * c1, channels),
               host2 = random_matrix(seed, GP_DTYPE_F32, 4 * c0, c1);
@@ -329,7 +329,7 @@ static void test_upsample(uint64_t *seed, gp_backend *backend, int masks, int gr
                         magnitude += fabs(part);
                     }
                     pixel[c] = gelu(sum);
-                    off[c] = 1e-3 + 1.13 * unit * magnitude;
+                    off[c] = 1e-3 * times * times + 1.13 * unit * magnitude;
                     off[c] += unit * (fabs(pixel[c]) + off[c]);
                 }
                 for (int k = 0; k < 4; k++) {
@@ -378,6 +378,8 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_maps(seed, backend, 2, 2, 1);
         test_upsample(seed, backend, 2, 3, 64);
         test_upsample(seed, backend, 1, 5, 16);
+        test_upsample(seed, backend, 3, 7, 256); /* SAM 2's width, which has a kernel of its own */
+        test_upsample(seed, backend, 1, 3, 128);
         test_upsample(seed, backend, 2, 26, 64); /* several tasks a linear: threads meet */
     }
 }
