@@ -51,7 +51,9 @@ __device__ __forceinline__ float4 load_four(const float *source) {
  * `any_threads` are read at every pass. */
 template <int kThreads, int kGroups>
 static __global__ void __launch_bounds__(kThreads == 0 || kThreads > 32 ? kWideThreads : kNarrowThreads,
-                                         kThreads == 0 ? 2 : 4)
+                                         kThreads == 0   ? 2
+                                         : kThreads > 32 ? 3
+                                                         : 4)
     normalise(const __grid_constant__ gp_norm norm, unsigned any_threads) {
     constexpr bool kHeld = kGroups > 0;
     constexpr int kHere = kHeld ? kGroups : 1;
