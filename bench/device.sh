@@ -75,7 +75,7 @@ if [ -z "${GEOPIXEL_DEVICE_BUILD:-}" ] || [ ! -x "$build/tests/cuda_linear" ]; t
     step build 1800 cmake --build "$build" -j "$(nproc)" "${keep_going[@]}"
 fi
 
-tests=(test_wrappers cuda_linear cuda_attention cuda_rows cuda_lanes)
+tests=(test_wrappers cuda_linear cuda_qkv cuda_attention cuda_rows cuda_lanes)
 for name in cuda_masks cuda_pictures; do # they need libraries
     [ ! -x "$build/tests/$name" ] || tests+=("$name")
 done
