@@ -1,9 +1,9 @@
 /**
  * Pillow's bilinear resize of RGB bytes, bit for bit as kernels/cpu/resize_rgb.c: a triangle filter as wide
  * as the reduction, weights made in f64 and rounded to 22 fractional bits (`make_weights`, a thread a target
- * position), one pass across and one down with rounding to bytes between (a thread a byte). A pass that would
- * change nothing is left out. Bytes: the source once and the result once, and the picture between twice; taps
- * come from the caches.
+ * position), one pass across (a thread a pixel) and one down (a thread four neighbouring bytes where rows lie
+ * at words, or one) with rounding to bytes between. A pass that would change nothing is left out. Bytes: the
+ * source once and the result once, and the picture between twice; taps come from the caches.
  */
 #include "kernels/cuda/device.h"
 
@@ -49,34 +49,73 @@ struct Picture {
     int64_t stride;
 };
 
-/** One byte of the target: taps along the row (`step` 3) or down the column (`step` the stride). */
-__device__ __forceinline__ uint8_t weigh(const uint8_t *source, int64_t step, const Pass &pass,
-                                         int position) {
-    gp_taps taps = {pass.taps[position].first, pass.taps[position].count};
-    const int32_t *weights = pass.weights + static_cast<int64_t>(position) * pass.most;
-    int32_t sum = 1 << (kFractionBits - 1);
-    for (int k = 0; k < taps.count; k++) sum += weights[k] * source[(taps.first + k) * step];
+constexpr int32_t kHalf = 1 << (kFractionBits - 1);
+
+__device__ __forceinline__ uint8_t byte_of(int32_t sum) {
     sum >>= kFractionBits;
     return static_cast<uint8_t>(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
+/** Rows go by in y, since a grid has fewer than pictures may. */
 static __global__ void __launch_bounds__(kResizeThreads)
-    resize_across(Picture source, Picture target, Pass pass, int width, int64_t count) {
-    int64_t i = static_cast<int64_t>(blockIdx.x) * kResizeThreads + threadIdx.x;
-    if (i >= count) return;
-    int64_t row = i / (3 * width);
-    int at = static_cast<int>(i % (3 * width));
-    target.bytes[row * target.stride + at] =
-        weigh(source.bytes + row * source.stride + at % 3, 3, pass, at / 3);
+    resize_across(Picture source, Picture target, Pass pass, int width, int rows) {
+    const int x = blockIdx.x * kResizeThreads + threadIdx.x;
+    if (x >= width) return;
+    const gp_taps taps = {pass.taps[x].first, pass.taps[x].count};
+    const int32_t *weights = pass.weights + static_cast<int64_t>(x) * pass.most;
+    for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+        const uint8_t *from = source.bytes + row * source.stride + 3 * static_cast<int64_t>(taps.first);
+        int32_t sums[3] = {kHalf, kHalf, kHalf};
+        for (int k = 0; k < taps.count; k++) {
+            const int32_t weight = weights[k];
+#pragma unroll
+            for (int channel = 0; channel < 3; channel++) sums[channel] += weight * from[3 * k + channel];
+        }
+        uint8_t *to = target.bytes + row * target.stride + 3 * static_cast<int64_t>(x);
+#pragma unroll
+        for (int channel = 0; channel < 3; channel++) to[channel] = byte_of(sums[channel]);
+    }
 }
 
+/** Rows of `groups` times kBytes bytes; kBytes 4: they lie at words. */
+template <int kBytes>
 static __global__ void __launch_bounds__(kResizeThreads)
-    resize_down(Picture source, Picture target, Pass pass, int width, int64_t count) {
-    int64_t i = static_cast<int64_t>(blockIdx.x) * kResizeThreads + threadIdx.x;
-    if (i >= count) return;
-    int64_t row = i / (3 * width), at = i % (3 * width);
-    target.bytes[row * target.stride + at] =
-        weigh(source.bytes + at, source.stride, pass, static_cast<int>(row));
+    resize_down(Picture source, Picture target, Pass pass, int groups, int rows) {
+    const int group = blockIdx.x * kResizeThreads + threadIdx.x;
+    if (group >= groups) return;
+    const int64_t at = static_cast<int64_t>(group) * kBytes;
+    for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+        const gp_taps taps = {pass.taps[row].first, pass.taps[row].count};
+        const int32_t *weights = pass.weights + static_cast<int64_t>(row) * pass.most;
+        const uint8_t *from = source.bytes + taps.first * source.stride + at;
+        int32_t sums[kBytes];
+#pragma unroll
+        for (int i = 0; i < kBytes; i++) sums[i] = kHalf;
+        for (int k = 0; k < taps.count; k++, from += source.stride) {
+            uint32_t bytes = kBytes == 4 ? *reinterpret_cast<const uint32_t *>(from) : *from;
+#pragma unroll
+            for (int i = 0; i < kBytes; i++, bytes >>= 8)
+                sums[i] += weights[k] * static_cast<int32_t>(bytes & 0xFF);
+        }
+        uint8_t *to = target.bytes + row * target.stride + at;
+        uint32_t bytes = 0;
+#pragma unroll
+        for (int i = 0; i < kBytes; i++) bytes |= static_cast<uint32_t>(byte_of(sums[i])) << (8 * i);
+        if constexpr (kBytes == 4)
+            *reinterpret_cast<uint32_t *>(to) = bytes;
+        else
+            *to = static_cast<uint8_t>(bytes);
+    }
+}
+
+static bool lies_at_words(const Picture &picture) {
+    return reinterpret_cast<uintptr_t>(picture.bytes) % 4 == 0 && picture.stride % 4 == 0;
+}
+
+static dim3 grid_for(int across, int rows) {
+    constexpr int kRowsMost = 65535;
+    return dim3(blocks_for(across, kResizeThreads),
+                static_cast<unsigned>(rows < kRowsMost ? rows : kRowsMost));
 }
 
 static __global__ void __launch_bounds__(kResizeThreads)
@@ -124,14 +163,18 @@ void resize_rgb(gp_backend *backend, const gp_resize_rgb *resize) {
     for (int turn = 0; turn < 2; turn++) {
         bool vertical = (turn == 0) == vertical_first, last = !both || turn == 1;
         if (vertical ? !change_height : !change_width) continue;
-        int pixels = last ? width : between_width;
-        int64_t count = 3 * static_cast<int64_t>(pixels) * (last ? height : between_height);
-        unsigned blocks = blocks_for(count, kResizeThreads);
+        const int pixels = last ? width : between_width, rows = last ? height : between_height;
+        const int words = 3 * pixels / 4;
         Picture target = last ? canvas : between;
-        if (vertical)
-            GP_RUN(backend, resize_down, blocks, kResizeThreads, 0, source, target, down, pixels, count);
+        if (!vertical)
+            GP_RUN(backend, resize_across, grid_for(pixels, rows), kResizeThreads, 0, source, target, across,
+                   pixels, rows);
+        else if (3 * pixels % 4 == 0 && lies_at_words(source) && lies_at_words(target))
+            GP_RUN(backend, resize_down<4>, grid_for(words, rows), kResizeThreads, 0, source, target, down,
+                   words, rows);
         else
-            GP_RUN(backend, resize_across, blocks, kResizeThreads, 0, source, target, across, pixels, count);
+            GP_RUN(backend, resize_down<1>, grid_for(3 * pixels, rows), kResizeThreads, 0, source, target,
+                   down, 3 * pixels, rows);
         source = between;
     }
 }

@@ -1,9 +1,9 @@
 /**
  * What the encoders see, with the CPU's arithmetic in the CPU's order, so that both give the same bits: crops
- * normalised, the global view by bicubic, the grounding encoder's by bilinear with antialias. A thread a
- * value (the three channels of one position across); each source byte is read from the caches by its
- * neighbours. Bytes: the picture once, the views once, and 12·source_height·side between the two passes of
- * the whole view.
+ * normalised, the global view by bicubic, the grounding encoder's by bilinear with antialias. A thread has
+ * four neighbouring values of one channel where the side allows it, so that finding its place costs little
+ * (or one, of the grounding encoder's); each source byte is read from the caches by its neighbours. Bytes:
+ * the picture once, the views once, and 12·source_height·side between the two passes of the whole view.
  */
 #include "kernels/cuda/device.h"
 
@@ -19,20 +19,9 @@ __device__ __forceinline__ float normalised(const gp_crop_views &views, int chan
     return (static_cast<float>(byte) / 255.0f - views.mean[channel]) / views.deviation[channel];
 }
 
-static __global__ void __launch_bounds__(kViewThreads)
-    cut_views(const __grid_constant__ gp_crop_views views, int64_t count) {
-    int64_t i = static_cast<int64_t>(blockIdx.x) * kViewThreads + threadIdx.x;
-    if (i >= count) return;
+/** A value of the global view. */
+__device__ __forceinline__ float reduced(const gp_crop_views &views, int channel, int y, int x) {
     const int side = views.side, width = views.columns * side, height = views.rows * side;
-    int x = static_cast<int>(i % side), y = static_cast<int>(i / side % side);
-    int channel = static_cast<int>(i / side / side % 3),
-        view = views.first_view + static_cast<int>(i / side / side / 3);
-    if (view > 0) {
-        int64_t row = (view - 1) / views.columns * static_cast<int64_t>(side) + y;
-        int64_t column = (view - 1) % views.columns * static_cast<int64_t>(side) + x;
-        views.y[i] = normalised(views, channel, views.canvas[(row * width + column) * 3 + channel]);
-        return;
-    }
     float weight_x[4], weight_y[4], sum = 0;
     int first_y = gp_cubic_taps(static_cast<float>(height) / static_cast<float>(side), y, weight_y);
     int first_x = gp_cubic_taps(static_cast<float>(width) / static_cast<float>(side), x, weight_x);
@@ -46,13 +35,53 @@ static __global__ void __launch_bounds__(kViewThreads)
             part += weight_x[j] * normalised(views, channel, line[3 * gp_clamp(first_x + j, width)]);
         sum += weight_y[k] * part;
     }
-    views.y[i] = sum;
+    return sum;
+}
+
+/** A row of `side` values has groups of kValues; there are `groups` of them in all views. */
+template <int kValues>
+static __global__ void __launch_bounds__(kViewThreads)
+    cut_views(const __grid_constant__ gp_crop_views views, unsigned groups) {
+    const unsigned i = blockIdx.x * kViewThreads + threadIdx.x;
+    if (i >= groups) return;
+    const unsigned across = static_cast<unsigned>(views.side) / kValues, line = i / across,
+                   plane = line / static_cast<unsigned>(views.side), which = plane / 3;
+    const int x = static_cast<int>((i - line * across) * kValues),
+              channel = static_cast<int>(plane - 3 * which);
+    const int y = static_cast<int>(line - plane * static_cast<unsigned>(views.side));
+    const int view = views.first_view + static_cast<int>(which);
+    float values[kValues];
+    if (view > 0) {
+        const int crop_row = (view - 1) / views.columns, crop_column = view - 1 - crop_row * views.columns;
+        const int64_t row = static_cast<int64_t>(crop_row) * views.side + y;
+        const int64_t pixel = (row * views.columns + crop_column) * views.side + x;
+        const uint8_t *source = views.canvas + pixel * 3 + channel;
+#pragma unroll
+        for (int k = 0; k < kValues; k++) values[k] = normalised(views, channel, source[3 * k]);
+    } else {
+#pragma unroll 1
+        for (int k = 0; k < kValues; k++) {
+            const float value = reduced(views, channel, y, x + k);
+#pragma unroll
+            for (int j = 0; j < kValues; j++) values[j] = j == k ? value : values[j];
+        }
+    }
+    float *target = views.y + static_cast<int64_t>(i) * kValues;
+    if constexpr (kValues == 4)
+        *reinterpret_cast<float4 *>(target) = make_float4(values[0], values[1], values[2], values[3]);
+    else
+        target[0] = values[0];
 }
 
 void crop_views(gp_backend *backend, const gp_crop_views *views) {
-    int64_t count = static_cast<int64_t>(views->views) * 3 * views->side * views->side;
-    if (count > 0)
-        GP_RUN(backend, cut_views, blocks_for(count, kViewThreads), kViewThreads, 0, *views, count);
+    const int64_t count = static_cast<int64_t>(views->views) * 3 * views->side * views->side;
+    if (count <= 0) return;
+    if (views->side % 4 == 0)
+        GP_RUN(backend, cut_views<4>, blocks_for(count / 4, kViewThreads), kViewThreads, 0, *views,
+               static_cast<unsigned>(count / 4));
+    else
+        GP_RUN(backend, cut_views<1>, blocks_for(count, kViewThreads), kViewThreads, 0, *views,
+               static_cast<unsigned>(count));
 }
 
 /* ---- the grounding encoder's view ---- */
