@@ -37,8 +37,11 @@ static void multiply(gp_backend *backend, Gemm &product, bool swiglu, bool decod
         gemm(backend, product, swiglu);
 }
 
+/** Rows of the largest tiles: s is made of those alone that have image rows. */
+constexpr int64_t kTileRows = 128;
+
 /** The packed product of the rows of kSequences sequences at a time, with its end; false where none serves.
- */
+ * Its rows begin where a tile of s begins, so that no tile reads rows of s that nobody wrote. */
 static bool multiply_qkv(gp_backend *backend, const Gemm &product, const gp_rope_append &rope) {
     bool served = true;
     for_sequences(rope.sequences, rope.sequence_count, [&](const SequenceList &list, int count) {
@@ -51,6 +54,7 @@ static bool multiply_qkv(gp_backend *backend, const Gemm &product, const gp_rope
             last = behind > last ? behind : last;
         }
         if (!served || first >= last) return;
+        first -= first % kTileRows;
         for (int i = 0; i < count; i++) end.sequences.at[i].first_row -= static_cast<int32_t>(first);
         end.q += first * rope.cache.kv_heads * rope.group * rope.cache.head_dim;
         Gemm part = product;

@@ -56,8 +56,9 @@ static Staging *open_staging() {
 
 void end_placing(gp_backend *backend) {
     Backend &cuda = of(backend);
-    if (cuda.staging == nullptr) return;
+    /* Random weights are a kernel's: products that begin early read weights before they wait for any. */
     note(cuda, cudaStreamSynchronize(cuda.stream), "an upload of weights");
+    if (cuda.staging == nullptr) return;
     close_staging(cuda.staging);
     cuda.staging = nullptr;
 }

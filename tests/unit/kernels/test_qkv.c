@@ -25,13 +25,15 @@ typedef struct qkv_case {
     const uint8_t *image_row; /* NULL: no addition */
 } qkv_case;
 
-/** Sequences in an order of chance, which begin anywhere in their pages, with rows of none between them. */
+/** Sequences in an order of chance, which begin anywhere in their pages, with rows of none between them, and
+ * some before. */
 static qkv_case make_qkv(uint64_t *seed, gp_backend *kind, int kv_heads, int group, int dim,
-                         int sequence_count, int longest) {
+                         int sequence_count, int longest, int rows_before) {
     qkv_case c = {.kv_heads = kv_heads,
                   .group = group,
                   .dim = dim,
                   .sequence_count = sequence_count,
+                  .rows = rows_before,
                   .columns = (int64_t)kv_heads * (group + 2) * dim,
                   .depth = width_for(kind, random_between(seed, 1, 150))};
     for (int i = 0; i < sequence_count; i++) {
@@ -62,6 +64,11 @@ static qkv_case make_qkv(uint64_t *seed, gp_backend *kind, int kv_heads, int gro
     c.host_weight = random_matrix(seed, dtype, c.columns, c.depth);
     c.lora = make_lora(seed, kind, dtype, c.depth, c.columns);
     c.image_row = flip(seed) ? random_rows(seed, c.rows) : NULL;
+    if (rows_before > 0) { /* the tile in which rows begin has none of the image, all others have */
+        uint8_t *image_row = host_memory((size_t)c.rows);
+        for (int64_t i = 0; i < c.rows; i++) image_row[i] = i / 128 > rows_before / 128;
+        c.image_row = image_row;
+    }
     return c;
 }
 
@@ -213,9 +220,9 @@ static void check_qkv_others(const gp_backend *kind, const qkv_case *c, const qk
 }
 
 static void test_qkv(uint64_t *seed, gp_backend **backends, int backend_count, int kv_heads, int group,
-                     int dim, int sequence_count, int longest) {
+                     int dim, int sequence_count, int longest, int rows_before) {
     gp_backend *kind = backends[0];
-    const qkv_case c = make_qkv(seed, kind, kv_heads, group, dim, sequence_count, longest);
+    const qkv_case c = make_qkv(seed, kind, kv_heads, group, dim, sequence_count, longest, rows_before);
     const double *w = matrix_values(c.host_weight, place_matrix(kind, c.host_weight).dtype);
     const size_t q_bytes = (size_t)(c.rows * kv_heads * group * dim) * sizeof(float);
     const size_t page_bytes = (size_t)(sequence_count * SEQUENCE_PAGES) * qkv_page_bytes(kind, &c) /
@@ -239,17 +246,20 @@ static void test_qkv(uint64_t *seed, gp_backend **backends, int backend_count, i
 static void test_all(uint64_t *seed, gp_backend **backends, int count) {
     /* Columns of one tile and less, of tiles of 128 and of 256 that they do not fill. */
     for (int group = 1; group <= 4; group *= 2) {
-        test_qkv(seed, backends, count, random_between(seed, 1, 3), group, 64, 3, 90);
-        test_qkv(seed, backends, count, random_between(seed, 1, 2), group, 128, 3, 90);
+        test_qkv(seed, backends, count, random_between(seed, 1, 3), group, 64, 3, 90, 0);
+        test_qkv(seed, backends, count, random_between(seed, 1, 2), group, 128, 3, 90, 0);
     }
-    test_qkv(seed, backends, count, 9, 1, 64, 2, 100);
-    test_qkv(seed, backends, count, 4, 2, 128, 1, 200);
-    test_qkv(seed, backends, count, 5, 1, 128, 2, 30);
-    test_qkv(seed, backends, count, 1, 2, 64, MANY, 3);
+    test_qkv(seed, backends, count, 9, 1, 64, 2, 100, 0);
+    test_qkv(seed, backends, count, 4, 2, 128, 1, 200, 0);
+    test_qkv(seed, backends, count, 5, 1, 128, 2, 30, 0);
+    test_qkv(seed, backends, count, 1, 2, 64, MANY, 3, 0);
+    /* Rows of none before, which end inside a tile. */
+    test_qkv(seed, backends, count, 1, 1, 64, 1, 200, 100);
+    test_qkv(seed, backends, count, 1, 1, 128, 2, 100, 200);
     static const int other_dims[] = {8, 16, 32, 72, 96};
     for (size_t i = 0; i < sizeof other_dims / sizeof *other_dims; i++)
         test_qkv(seed, backends, count, random_between(seed, 1, 3), random_between(seed, 1, 5), other_dims[i],
-                 random_between(seed, 1, 4), 60);
+                 random_between(seed, 1, 4), 60, 0);
 }
 
 int main(void) {
