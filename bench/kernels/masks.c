@@ -4,9 +4,8 @@
  *
  * mask_upsample, of one mask: operations of its two deconvolutions, 2·grid²·channels² and
  * 2·(2·grid)²·(channels/4)·(channels/2), and of the four logits a pixel; bytes: x, both skips, weights,
- * logits. What lies between, 28 MB a mask at full size, is not counted: a kernel that kept it on the chip
- * would not move it. choose: the first map of each mask and the predictions. draw: the logits and a byte a
- * pixel.
+ * logits. What lies between stays on the chip. choose: the first map of each mask and the predictions. draw:
+ * the logits and a byte a pixel.
  */
 #include "bench/kernels/case.h"
 #include "bench/kernels/reference.h"

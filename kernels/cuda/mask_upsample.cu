@@ -16,15 +16,18 @@
  * sums of channels 8·c … 8·c + 7 of a slice, so that x, skips and hypernetwork rows are read by 16 bytes a
  * lane, whole sectors. Weights lie in shared memory as lanes read them, 512 bytes a warp without conflicts.
  *
- * By arithmetic, nothing of it measured; grid 64, 256 channels. A mask: 0.54 GFLOP of the first product, 0.27
- * of the second; 3.1 M GELU of ~14 instructions, ~21 with what stands around them. A unit is 384 mma, 192
- * GELU a lane, ~5200 instructions a warp, so ~1300 cycles of a processor's four schedulers, beside 768 cycles
- * of its tensor cores at 1024 multiply-adds a cycle and ~850 of its shared memory and L1. 8 masks are 4096
- * units, 31 for each of 132 processors: 41 000 cycles, 23 µs at 1.755 GHz if a scheduler never waited, 33 at
- * 70 %. One mask is 512 units, 4 a processor, a warp alone on each scheduler: ~5 µs, and ~3 before that for
- * launch and weights. Bytes from L2 of 8 masks: x twice (34 MB; the two parts of a line are neighbours and
- * share L1), weights 11, skips 13 where masks of the same cells meet in L1 (they are neighbours as well; 101
- * where not), logits 8: 12 to 28 µs at 5.5 TB/s, beside the instructions. From memory 38 MB, 9 µs.
+ * By arithmetic and the compiler's code, nothing of it measured; grid 64, 256 channels. A mask: 0.54 GFLOP of
+ * the first product, 0.27 of the second; 3.1 M GELU of 14 instructions. A unit is 384 mma, 192 GELU a lane
+ * and ~5800 instructions a warp, so ~1450 cycles of a processor's four schedulers, beside 768 cycles of its
+ * tensor cores at 1024 multiply-adds a cycle and ~850 of its shared memory and L1. 8 masks are 4096 units, 31
+ * for each of 132 processors: 45 000 cycles, 26 µs at 1.755 GHz if a scheduler never waited, 37 at 70 %. One
+ * mask is 512 units, 4 a processor, a warp alone on each scheduler: 6 µs at half the rate, ~3 before that for
+ * launch and weights. Registers let one block of 12 warps run on a processor, shared memory of 81 KB on any
+ * GPU. Bytes from L2 of 8 masks: x twice (34 MB; the two parts of a line are neighbours and share L1),
+ * weights 11, skips 13 where masks of the same cells meet in L1 (they are neighbours as well; 101 where not),
+ * logits 8: 12 to 28 µs at 5.5 TB/s, beside the instructions. From memory 38 MB, 9 µs.
+ *
+ * Other numbers of channels up to 256 run with zeros where channels lack, read one by one: right, not fast.
  */
 #include "kernels/cuda/activation.cuh"
 
@@ -115,19 +118,28 @@ __device__ __forceinline__ float scatter_sums(const float (&values)[4], int lane
     return (upper ? high : low) + __shfl_xor_sync(0xFFFFFFFFu, upper ? low : high, 2);
 }
 
-/** Two slices' steps of 16 along k, of 16 rows and 8 columns. */
-__device__ __forceinline__ void multiply_slice(float (&sums)[4], uint4 upper, uint4 lower, uint4 weight) {
-    const uint32_t first[4] = {upper.x, lower.x, upper.y, lower.y},
-                   second[4] = {upper.z, lower.z, upper.w, lower.w};
-    multiply(sums, first, weight.x, weight.y);
-    multiply(sums, second, weight.z, weight.w);
+/** Two steps of 16 along k, of 16 rows, as multiply takes them. */
+struct Steps {
+    uint32_t first[4], second[4];
+};
+
+/** A lane's 16 bytes of rows g and g + 8. */
+__device__ __forceinline__ Steps steps_of(uint4 upper, uint4 lower) {
+    return {{own_copy(upper.x), own_copy(lower.x), own_copy(upper.y), own_copy(lower.y)},
+            {own_copy(upper.z), own_copy(lower.z), own_copy(upper.w), own_copy(lower.w)}};
 }
 
-/** Bias, skip, LayerNorm and GELU of 16 pixels' first sums; `pixels` as multiply_slice takes rows. */
+/** A slice, of 16 rows and 8 columns. */
+__device__ __forceinline__ void multiply_slice(float (&sums)[4], const Steps &rows, uint4 weight) {
+    multiply(sums, rows.first, weight.x, weight.y);
+    multiply(sums, rows.second, weight.z, weight.w);
+}
+
+/** Bias, skip, LayerNorm and GELU of 16 pixels' first sums; `pixels` are the second's rows. */
 template <bool kFull>
 __device__ __forceinline__ void normalise(const gp_mask_upsample &up, const Kept &kept,
                                           float (&sums)[kTiles1][4], const float *const (&skip)[2], int lane,
-                                          uint4 (&pixels)[kSlices2][2]) {
+                                          Steps (&pixels)[kSlices2]) {
     const int channels = kFull ? kBetween : up.channels / 4;
     float mean[2] = {0, 0}, scale[2] = {0, 0};
 #pragma unroll
@@ -172,8 +184,10 @@ __device__ __forceinline__ void normalise(const gp_mask_upsample &up, const Kept
             for (int i = 0; i < 8; i++)
                 y[i] =
                     gelu(fmaf(sums[4 * slice + i / 2][2 * half + i % 2] * scale[half], weight[i], bias[i]));
-            pixels[slice][half] = make_uint4(pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3]),
-                                             pack_bf16(y[4], y[5]), pack_bf16(y[6], y[7]));
+            pixels[slice].first[half] = pack_bf16(y[0], y[1]);
+            pixels[slice].first[2 + half] = pack_bf16(y[2], y[3]);
+            pixels[slice].second[half] = pack_bf16(y[4], y[5]);
+            pixels[slice].second[2 + half] = pack_bf16(y[6], y[7]);
         }
     }
 }
@@ -182,7 +196,7 @@ __device__ __forceinline__ void normalise(const gp_mask_upsample &up, const Kept
  */
 template <bool kFull>
 static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
-    upsample_masks(const __grid_constant__ gp_mask_upsample up, int64_t units) {
+    upsample_masks(const __grid_constant__ gp_mask_upsample up, int units) {
     Kept &kept = *shared_memory<Kept>();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int line = blockIdx.x % 2, cells = up.grid * up.grid, side = 4 * up.grid; // the line below a cell
@@ -202,14 +216,16 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
     await_earlier();
     __syncthreads();
 
-    const int64_t block = blockIdx.x / 2, blocks = gridDim.x / 2, end = units * (block + 1) / blocks;
+    const unsigned block = blockIdx.x / 2, blocks = gridDim.x / 2;
+    const int end = static_cast<int>(static_cast<int64_t>(units) * (block + 1) / blocks);
 #pragma unroll 1
-    for (int64_t unit = units * block / blocks + warp; unit < end; unit += kWarps<kFull>) {
-        const int part = static_cast<int>(unit % 2), mask = static_cast<int>(unit / 2 % up.masks);
-        const int first_cell = static_cast<int>(unit / 2 / up.masks) * kCells + lane / 4;
+    for (int unit = static_cast<int>(static_cast<int64_t>(units) * block / blocks) + warp; unit < end;
+         unit += kWarps<kFull>) {
+        const int part = unit % 2, mask = unit / 2 % up.masks;
+        const int first_cell = unit / 2 / up.masks * kCells + lane / 4;
         /* Row 16·i + 8·half + lane/4 of the unit's 32. */
         const uint16_t *x[2][2];
-        int corner[2][2]; // a cell's first pixel in this part, in the full map
+        int corner[2][2], below[2][2]; // a cell's first pixel in this part, in the full map; its one between
 #pragma unroll
         for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -217,11 +233,13 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
                 const int cell = min(first_cell + 16 * i + 8 * half, cells - 1);
                 const int64_t row = static_cast<int64_t>(mask) * cells + cell;
                 x[i][half] = reinterpret_cast<const uint16_t *>(up.x) + row * channels + lane % 4 * 8;
-                corner[i][half] = (4 * (cell / up.grid) + 2 * line) * side + 4 * (cell % up.grid) + 2 * part;
+                const int y = 2 * (cell / up.grid) + line, at = 2 * (cell % up.grid) + part;
+                corner[i][half] = 2 * (y * side + at);
+                below[i][half] = y * (side / 2) + at;
             }
 
         float sums[2][kTiles1][4] = {};
-        uint4 next[2][2] = {};
+        uint4 next[2][2];
         auto load = [&](int slice) {
 #pragma unroll
             for (int i = 0; i < 2; i++)
@@ -233,31 +251,27 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
         };
         const unsigned char *weights = kept.parts[part] + 16 * lane;
         load(0);
-#pragma unroll 2
+#pragma unroll 1
         for (int slice = 0; slice < slices; slice++) {
-            uint4 rows[2][2];
+            Steps rows[2];
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) rows[i][half] = next[i][half];
-            if (slice + 1 < slices) load(slice + 1); // on its way while this one is multiplied
+            for (int i = 0; i < 2; i++) rows[i] = steps_of(next[i][0], next[i][1]);
+            load(min(slice + 1, slices - 1)); // on its way while this one is multiplied
 #pragma unroll
             for (int tile = 0; tile < kTiles1; tile++) {
                 const uint4 weight = load_16(weights + (slice * kTiles1 + tile) * kFragment);
 #pragma unroll
-                for (int i = 0; i < 2; i++) multiply_slice(sums[i][tile], rows[i][0], rows[i][1], weight);
+                for (int i = 0; i < 2; i++) multiply_slice(sums[i][tile], rows[i], weight);
             }
         }
 
-        uint4 pixels[2][kSlices2][2];
+        Steps pixels[2][kSlices2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float *skip[2];
 #pragma unroll
-            for (int half = 0; half < 2; half++) { // of half the side, at half the place
-                const int y = corner[i][half] / side / 2, pixel = corner[i][half] % side / 2;
-                skip[half] = up.skip1 + (static_cast<int64_t>(y) * (side / 2) + pixel) * between;
-            }
+            for (int half = 0; half < 2; half++)
+                skip[half] = up.skip1 + static_cast<int64_t>(below[i][half]) * between;
             normalise<kFull>(up, kept, sums[i], skip, lane, pixels[i]);
         }
 
@@ -270,13 +284,13 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
         float *logits = up.logits + (static_cast<int64_t>(mask) * kHyperRows + lane % 4) * side * side;
 #pragma unroll 1
         for (int quarter = 0; quarter < 4; quarter++) {
-            const int below = quarter / 2 * side; // to the line of this quarter
+            const int down = quarter / 2 * side; // to the line of this quarter
             float skips[2][2][8], values[2][kTiles2][4] = {};
 #pragma unroll
             for (int i = 0; i < 2; i++)
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
-                    const int64_t pixel = corner[i][half] + below + quarter % 2;
+                    const int64_t pixel = corner[i][half] + down + quarter % 2;
                     load_eight<kFull>(skips[i][half], up.skip0 + pixel * last, lane % 4 * 8, last);
                 }
             const unsigned char *quarters = kept.quarters[quarter] + 16 * lane;
@@ -286,8 +300,7 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
                 for (int tile = 0; tile < kTiles2; tile++) {
                     const uint4 weight = load_16(quarters + (slice * kTiles2 + tile) * kFragment);
 #pragma unroll
-                    for (int i = 0; i < 2; i++)
-                        multiply_slice(values[i][tile], pixels[i][slice][0], pixels[i][slice][1], weight);
+                    for (int i = 0; i < 2; i++) multiply_slice(values[i][tile], pixels[i][slice], weight);
                 }
 #pragma unroll
             for (int i = 0; i < 2; i++)
@@ -305,7 +318,7 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
                     if (quarter % 2 == 0)
                         before[i][half] = logit;
                     else if (first_cell + 16 * i + 8 * half < cells)
-                        *reinterpret_cast<float2 *>(logits + corner[i][half] + below) =
+                        *reinterpret_cast<float2 *>(logits + corner[i][half] + down) =
                             make_float2(before[i][half], logit);
                 }
         }
@@ -314,8 +327,9 @@ static __global__ void __launch_bounds__(32 * kWarps<kFull>, 1)
 
 void mask_upsample(gp_backend *backend, const gp_mask_upsample *up) {
     if (up->masks <= 0) return;
-    const int64_t units = 2ll * up->masks * blocks_for(static_cast<int64_t>(up->grid) * up->grid, kCells);
-    const int64_t most = of(backend).processors / 2, pairs = most < 1 ? 1 : most < units ? most : units;
+    const int groups = static_cast<int>(blocks_for(static_cast<int64_t>(up->grid) * up->grid, kCells)),
+              units = 2 * up->masks * groups;
+    const int most = of(backend).processors / 2, pairs = most < 1 ? 1 : most < units ? most : units;
     const unsigned blocks = 2 * static_cast<unsigned>(pairs); // a block for each line below a cell
     if (up->channels == kChannels)
         GP_RUN_EARLY(backend, upsample_masks<true>, blocks, 32 * kWarps<true>, sizeof(Kept), *up, units);

@@ -42,7 +42,7 @@ static __global__ void one_product(const uint32_t *in, float *out) {
     const uint32_t *mine = in + 10 * threadIdx.x;
     uint32_t a[4];
     float d[4];
-    for (int i = 0; i < 4; i++) a[i] = mine[i];
+    for (int i = 0; i < 4; i++) a[i] = own_copy(mine[i]);
     for (int i = 0; i < 4; i++) d[i] = __uint_as_float(mine[6 + i]);
     multiply(d, a, mine[4], mine[5]);
     for (int i = 0; i < 4; i++) out[4 * threadIdx.x + i] = d[i];

@@ -24,6 +24,17 @@ __device__ __forceinline__ void load_tiles_transposed(uint32_t (&tiles)[4], cons
 }
 
 /**
+ * The value in a register of its own. What one 16-byte load gives to several fragments has to be copied to
+ * where each of them lies; the compiler makes those copies anew before every mma, unless they are these. PTX:
+ * mov.b32.
+ */
+__device__ __forceinline__ uint32_t own_copy(uint32_t value) {
+    uint32_t copy;
+    asm volatile("mov.b32 %0, %1;" : "=r"(copy) : "r"(value));
+    return copy;
+}
+
+/**
  * d [16, 8] += a [16, 16] · b [16, 8], bf16 with f32 sums. Lane l has, with g = l/4 and c = 2·(l mod 4):
  * a[0] (g, c…), a[1] (g + 8, c…), a[2] (g, c + 8…), a[3] (g + 8, c + 8…); b[0] rows c… of column g, b[1] rows
  * c + 8…; d[0…1] (g, c…), d[2…3] (g + 8, c…). PTX: mma.m16n8k16.

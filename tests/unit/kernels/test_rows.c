@@ -307,6 +307,15 @@ static void test_upsample(uint64_t *seed, gp_backend *backend, int masks, int gr
     const double *w1 = matrix_values(host1, up.weight1.dtype), *w2 = matrix_values(host2, up.weight2.dtype);
     backend->ops->mask_upsample(backend, &up);
     const float *logits = floats_from(backend, up.logits, 4 * masks * area);
+    gp_mask_upsample alone = up; /* the last mask by itself: the same bits */
+    alone.masks = 1;
+    alone.x = gp_operand_at(backend, up.x, (masks - 1ll) * cells * channels);
+    alone.hyper += 4ll * (masks - 1) * c0;
+    alone.logits = floats_on(backend, NULL, 4 * area);
+    backend->ops->mask_upsample(backend, &alone);
+    CHECK(memcmp(floats_from(backend, alone.logits, 4 * area), logits + 4 * (masks - 1) * area,
+                 (size_t)(4 * area) * sizeof *logits) == 0,
+          "%s: a mask of %d has other bits alone", backend->name, masks);
     for (int mask = 0; mask < masks; mask++)
         for (int y = 0; y < 4 * grid; y++)
             for (int px = 0; px < 4 * grid; px++) {
@@ -380,6 +389,7 @@ static void test_all(uint64_t *seed, gp_backend **backends, int count) {
         test_upsample(seed, backend, 1, 5, 16);
         test_upsample(seed, backend, 3, 7, 256); /* SAM 2's width, which has a kernel of its own */
         test_upsample(seed, backend, 1, 3, 128);
+        test_upsample(seed, backend, 3, 5, 40);  /* rows of odd widths */
         test_upsample(seed, backend, 2, 26, 64); /* several tasks a linear: threads meet */
     }
 }

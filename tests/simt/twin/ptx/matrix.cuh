@@ -14,6 +14,9 @@ inline void load_tiles(uint32_t (&tiles)[4], const void *row, SIMT_HERE) {
 inline void load_tiles_transposed(uint32_t (&tiles)[4], const void *row, SIMT_HERE) {
     ::simt::load_tiles(tiles, row, true, here);
 }
+inline uint32_t own_copy(uint32_t value) {
+    return value;
+}
 inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, SIMT_HERE) {
     ::simt::multiply(d, a, b0, b1, here);
 }
